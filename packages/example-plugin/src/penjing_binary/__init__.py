@@ -1,0 +1,1 @@
+"""A compression technique for penjing, as a package of its own."""

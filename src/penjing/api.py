@@ -1,0 +1,271 @@
+"""The functions people call.  Everything here is also what the command line calls."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penjing.artifact.artifact import Artifact
+from penjing.core.budget import Budget
+from penjing.core.data import Dataset, open_data
+from penjing.core.errors import ModelError, UnsupportedError
+from penjing.core.model import Model
+from penjing.core.registry import BACKENDS
+from penjing.engine.job import Job, Result, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penjing.core.recipe import Recipe
+    from penjing.core.runtime import Session
+    from penjing.core.tensors import Array
+    from penjing.engine.search import Progress
+    from penjing.engine.serving import Evaluation, Timing
+
+__all__ = [
+    "bench",
+    "compress",
+    "evaluate",
+    "load",
+    "open_artifact",
+    "predict",
+    "unpack",
+    "wrap",
+]
+
+
+def wrap(native: object) -> Model:
+    """Open any supported model: a path, a framework's object, or a wrapped model.
+
+    Raises:
+        ModelError: it cannot be read.
+        UnsupportedError: no backend knows this kind of object or file.
+    """
+    if isinstance(native, Model):
+        return native
+    if isinstance(native, str | Path):
+        _check_path(Path(native))
+    for name in BACKENDS.names():
+        backend = BACKENDS.load(name)()
+        if backend.recognises(native):
+            opened: Model = backend.open(native)
+            return opened
+    if isinstance(native, str | Path):
+        raise ModelError(
+            str(native),
+            "is no kind of model file known here",
+            "give a .onnx file; scikit-learn estimators come in through the Python function",
+        )
+    kind = f"{type(native).__module__}.{type(native).__qualname__}"
+    raise UnsupportedError(
+        "model", f"no backend knows {kind}", f"backends: {', '.join(BACKENDS.names())}"
+    )
+
+
+def _check_path(path: Path) -> None:
+    if path.is_dir():
+        raise ModelError(str(path), "is a folder", "give the model file inside it")
+    if not path.exists():
+        raise ModelError(str(path), "no such file")
+    if path.suffix.lower() in {".pkl", ".pickle", ".joblib"}:
+        raise ModelError(
+            str(path),
+            "is a pickle, which can run any code when loaded",
+            "load it yourself if you trust it, and pass the estimator to penjing.compress()",
+        )
+
+
+def compress(  # noqa: PLR0913  # the one function that takes everything
+    model: object,
+    data: object,
+    *,
+    budget: Budget | None = None,
+    metric: str = "auto",
+    calibration: object = None,
+    test: object = None,
+    target: str | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    strict: bool = False,
+    allow_missing: bool = False,
+    progress: Progress = silent,
+    name: str | None = None,
+) -> Result:
+    """Find the smallest model that keeps the budget, and prove it.
+
+    Args:
+        model: a path to an ONNX file, an ``onnx.ModelProto``, or a fitted scikit-learn
+            estimator.
+        data: a path to .npz, .npy, .csv or .parquet, or arrays: ``{"x": ..., "y": ...}``,
+            ``(x, y)`` or ``x``.  Divided, with ``seed``, into rows that calibrate, search and
+            certify.
+        budget: limits; without any, a drop of 0.5 points is allowed.
+        metric: name of a metric; ``auto`` chooses by outputs and labels.
+        calibration: unlabelled rows for calibration, instead of a part of ``data``.
+        test: rows for certification, instead of a part of ``data``.
+        target: name of the label column of tables.
+        recipe: steps to apply instead of searching.
+        seed: of every random choice; the same seed gives the same file.
+        time_limit_s: seconds after which the search ends with the best it has.
+        strict: refuse a result in which something large was left uncompressed.
+        allow_missing: accept missing values in tables.
+        progress: told what is going on.
+        name: how to call the model in the report.
+
+    Returns:
+        The artifact and the report.
+
+    Raises:
+        PenjingError: the model, the data or a setting cannot be used.
+    """
+    from penjing.engine import pipeline
+
+    wrapped = wrap(model)
+    ports = wrapped.backend.inputs(wrapped.native)
+    called = name or (str(model) if isinstance(model, str | Path) else type(model).__name__)
+
+    def opened(source: object) -> Dataset:
+        return open_data(source, ports, target, allow_missing=allow_missing)
+
+    job = Job(
+        model=wrapped,
+        name=called,
+        data=opened(data),
+        calibration=None if calibration is None else opened(calibration),
+        test=None if test is None else opened(test),
+        metric=metric,
+        budget=budget or Budget(),
+        recipe=recipe,
+        seed=seed,
+        time_limit_s=time_limit_s,
+        strict=strict,
+        reproduce=_command(
+            {
+                "compress": model,
+                "--data": data,
+                "--calibration": calibration,
+                "--test": test,
+                "--target": target,
+                "--metric": metric,
+            },
+            budget or Budget(),
+            recipe,
+            seed,
+            allow_missing=allow_missing,
+        ),
+        progress=progress,
+    )
+    return pipeline.compress(job)
+
+
+def _command(
+    sources: Mapping[str, object],
+    budget: Budget,
+    recipe: Recipe | None,
+    seed: int,
+    *,
+    allow_missing: bool,
+) -> str:
+    """Write the command that gives the same file, where all inputs are files."""
+    given = {option: value for option, value in sources.items() if value is not None}
+    if not all(isinstance(value, str | Path) for value in given.values()):
+        return ""
+    words = ["penjing"]
+    for option, value in given.items():
+        words += [option, str(value)]
+    if budget.max_drop is not None:
+        words += ["--max-drop", repr(budget.max_drop)]
+    if budget.max_size_bytes is not None:
+        words += ["--max-size", str(budget.max_size_bytes)]
+    if recipe is not None:
+        words += ["--recipe", "recipe.yaml"]
+    if allow_missing:
+        words.append("--allow-missing")
+    words += ["--confidence", "none" if budget.confidence is None else repr(budget.confidence)]
+    words += ["--seed", str(seed), "-o", "small.penjing"]
+    return shlex.join(words)
+
+
+def open_artifact(path: str | Path) -> Artifact:
+    """Read a ``.penjing`` file and check its hashes; arrays are decoded when needed.
+
+    Raises:
+        ModelError: there is no such file.
+        FormatError: it is damaged, hostile or newer.
+    """
+    return Artifact.load(path)
+
+
+def load(path: str | Path, *, threads: int = 1) -> Session:
+    """Load a ``.penjing`` or ``.onnx`` file, ready to run.
+
+    >>> session = load("small.penjing")  # doctest: +SKIP
+    >>> session.run({"x": x})  # doctest: +SKIP
+
+    Raises:
+        ModelError: there is no such file, or the runtime cannot load it.
+        FormatError: the file is damaged, hostile or newer.
+    """
+    from penjing.engine.serving import load as load_session
+
+    return load_session(path, threads=threads)
+
+
+def unpack(path: str | Path, output: str | Path) -> int:
+    """Write the plain ONNX model of a ``.penjing`` file; return its size in bytes.
+
+    Raises:
+        FormatError: the file is damaged, hostile or newer.
+        OutputError: the model cannot be written.
+    """
+    from penjing.engine.serving import unpack as write
+
+    return write(path, output)
+
+
+def evaluate(
+    path: str | Path,
+    data: object,
+    *,
+    metric: str = "auto",
+    target: str | None = None,
+    allow_missing: bool = False,
+) -> Evaluation:
+    """Measure a model on labelled data: every row of ``data``.
+
+    Raises:
+        DataError: the data do not fit the model or the metric.
+    """
+    from penjing.engine.serving import evaluate as measure
+
+    session = load(path)
+    dataset = open_data(data, session.inputs, target, allow_missing=allow_missing)
+    return measure(session, dataset, metric)
+
+
+def predict(path: str | Path, data: object, *, allow_missing: bool = False) -> dict[str, Array]:
+    """Run a model on every row of ``data``; give each output with the sample axis first.
+
+    Raises:
+        DataError: the data do not fit the model.
+    """
+    from penjing.engine.serving import predict as run
+
+    session = load(path)
+    dataset = open_data(data, session.inputs, None, allow_missing=allow_missing)
+    return run(session, dataset)
+
+
+def bench(
+    path: str | Path, *, seconds: float = 2.0, threads: int = 1, batch: int = 1
+) -> Timing:
+    """Time loading and running a model on random inputs of its own shapes.
+
+    Raises:
+        UnsupportedError: an input has free sizes other than the batch that cannot be guessed.
+    """
+    from penjing.engine.serving import bench as measure
+
+    return measure(path, seconds=seconds, threads=threads, batch=batch)

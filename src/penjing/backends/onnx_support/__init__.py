@@ -1,0 +1,1 @@
+"""What the ONNX backend is made of: reading, roles of weights, observation."""

@@ -1,0 +1,273 @@
+"""``penjing compress``: the main job."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penjing.cli import paths
+from penjing.cli.options import AllowMissing, Data, Json, Metric, Target, check_metric
+from penjing.cli.progress import SearchProgress
+from penjing.cli.running import LIMIT_MISSED, MET
+from penjing.cli.screen import Screen, size
+from penjing.core.budget import (
+    Budget,
+    parse_confidence,
+    parse_duration,
+    parse_share,
+    parse_size,
+)
+from penjing.core.errors import OutputError
+from penjing.core.recipe import LARGEST_SEED, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penjing.engine.job import Result
+
+LIMITS, DATA, SEARCH, OUTPUT = "Limits", "Data", "Search", "Output"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Every path the command was given."""
+
+    model: Path
+    data: Path
+    calibration: Path | None
+    test: Path | None
+    recipe: Path | None
+    output: Path
+    report: Path | None
+
+    def check(self) -> None:
+        """Refuse what cannot be read or written, before any work is done."""
+        paths.check_model(self.model, to_compress=True)
+        paths.check_data(self.data, "--data")
+        paths.check_data(self.calibration, "--calibration")
+        paths.check_data(self.test, "--test")
+        inputs = (self.model, self.data, self.calibration, self.test, self.recipe)
+        paths.check_output(self.output, "--output", inputs)
+        paths.check_report(self.report, (*inputs, self.output))
+
+
+def compress(  # noqa: PLR0913  # one parameter for each option
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model: an .onnx file.")],
+    *,
+    data: Data,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Unlabelled rows for calibration, instead of a part of --data.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rows for the certificate, instead of a part of --data; nothing else sees "
+            "them.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    target: Target = None,
+    allow_missing: AllowMissing = False,
+    metric: Metric = "auto",
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="How much worse the metric may get. 0.5% means 0.5 points for metrics in "
+            "[0, 1], such as accuracy, and is relative to the original's value for the others, "
+            "such as rmse. 0.5% unless a limit is given.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Largest file allowed, for example 100kB or 1.5MB.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    confidence: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE",
+            help="Confidence of the certificate; none judges point estimates.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = "95%",
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Apply the steps of this YAML file instead of searching.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=LARGEST_SEED,
+            metavar="NUMBER",
+            help="Of every random choice; the same seed gives the same file. 0, or the "
+            "recipe's own, unless given.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="End the search after 90s, 10m or 1h with the best so far.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse a result in which something large was left uncompressed.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write; the model's name with .penjing, here, unless given.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the evidence as one HTML page, too.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="Say nothing but errors.", rich_help_panel=OUTPUT),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Find the smallest file that provably keeps the model's quality.
+
+    The result is certified on rows the search never saw. Ctrl-C ends the search and keeps
+    the best result so far.
+
+    Exit codes: 0 every limit is met; 3 the best result is saved, but a limit is missed or
+    undecided; 2 bad input or usage, nothing is written; 1 a fault of penjing.
+
+    Example: penjing compress model.onnx --data val.npz --max-drop 0.5% -o small.penjing
+    """
+    from penjing import api
+
+    target_file = output or Path(f"{model.stem}.penjing")
+    files = Files(model, data, calibration, test, recipe, target_file, report)
+    files.check()
+    steps = None if recipe is None else Recipe.from_yaml(paths.read_recipe(recipe), str(recipe))
+    if steps is not None and seed is not None:
+        steps = replace(steps, seed=seed)
+    chosen_seed = seed if seed is not None else steps.seed if steps is not None else 0
+    budget = _budget(max_drop, max_size, confidence)
+    limit_s = None if time_limit is None else parse_duration(time_limit, "--time-limit")
+    check_metric(metric)
+    screen = Screen(as_json, quiet)
+    with SearchProgress(screen, chosen_seed) as progress:
+        result = api.compress(
+            str(model),
+            str(data),
+            budget=budget,
+            metric=metric,
+            calibration=None if calibration is None else str(calibration),
+            test=None if test is None else str(test),
+            target=target,
+            recipe=steps,
+            seed=chosen_seed,
+            time_limit_s=limit_s,
+            strict=strict,
+            allow_missing=allow_missing,
+            progress=progress,
+        )
+    _save(result, files)
+    code = MET if result.met else LIMIT_MISSED
+    _tell(screen, result, files, code, interrupted=progress.interrupted)
+    return code
+
+
+def _budget(max_drop: str | None, max_size: str | None, confidence: str) -> Budget:
+    return Budget(
+        None if max_drop is None else parse_share(max_drop, "--max-drop"),
+        None if max_size is None else parse_size(max_size, "--max-size"),
+        parse_confidence(confidence, "--confidence"),
+    )
+
+
+def _save(result: Result, files: Files) -> None:
+    """Write the file, then the report; neither is lost with the other."""
+    try:
+        result.artifact.save(files.output)
+    except OutputError as error:
+        rescued = Path(gettempdir()) / f"penjing-{result.report.sha256[:12]}.penjing"
+        with _explained(error):
+            result.artifact.save(rescued)
+        hint = f"the result was saved as {rescued} instead: copy it from there"
+        raise OutputError(error.where, error.problem, hint) from error
+    if files.report is None:
+        return
+    try:
+        result.report.save(files.report)
+    except OutputError as error:
+        hint = f"the model itself is saved in {files.output}"
+        raise OutputError(error.where, error.problem, hint) from error
+
+
+@contextmanager
+def _explained(first: OutputError) -> Iterator[None]:
+    """Let the first error stand where the rescue fails, too."""
+    try:
+        yield
+    except OutputError:
+        raise first from None
+
+
+def _tell(
+    screen: Screen, result: Result, files: Files, code: int, *, interrupted: bool
+) -> None:
+    screen.json(
+        {
+            **result.summary(),
+            "output": str(files.output),
+            "report": None if files.report is None else str(files.report),
+            "interrupted": interrupted,
+            "exit_code": code,
+        }
+    )
+    if not screen.talks:
+        return
+    result.report.show()
+    written = shlex.quote(str(files.output))
+    screen.out.print()
+    screen.out.print(
+        f"Saved {written} ({size(result.report.after.size_bytes)})", soft_wrap=True
+    )
+    if files.report is not None:
+        screen.out.print(f"Report {shlex.quote(str(files.report))}", soft_wrap=True)
+    screen.out.print(f"  check it:   penjing verify {written}", soft_wrap=True)
+    screen.out.print(f"  plain ONNX: penjing unpack {written} -o plain.onnx", soft_wrap=True)

@@ -1,0 +1,119 @@
+"""Look at every path before any work is done: an hour of search must not end in a typo."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from penjing.core.errors import (
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    ModelError,
+    OutputError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+REPORT_NEEDS = ("jinja2", "matplotlib")
+"""What the ``report`` extra installs."""
+
+
+def check_model(path: Path, *, to_compress: bool = False) -> None:
+    """Refuse a model that is not there, or that is compressed already.
+
+    Raises:
+        ModelError: it cannot be used, and why.
+    """
+    if not path.exists():
+        raise ModelError(str(path), "no such file", "is the name spelled right?")
+    if to_compress and path.suffix.lower() == ".penjing":
+        raise ModelError(
+            str(path),
+            "is compressed already",
+            "give the original model; 'penjing unpack' makes a plain .onnx of this one",
+        )
+
+
+def check_data(path: Path | None, option: str) -> None:
+    """Refuse data that are not there.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if path is not None and not path.exists():
+        raise DataError(str(path), "no such file", f"it was given with {option}")
+
+
+def check_output(path: Path, option: str, inputs: Sequence[Path | None] = ()) -> None:
+    """Refuse a place where nothing can be written, or where an input would be overwritten.
+
+    Raises:
+        OutputError: what is in the way.
+    """
+    if path.is_dir():
+        raise OutputError(str(path), "is a folder", f"give {option} the name of a file in it")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(
+            str(path), f"there is no folder {str(folder)!r}", "create it, or choose another"
+        )
+    for given in inputs:
+        if given is not None and _same(path, given):
+            raise OutputError(
+                str(path), "is one of the inputs", f"give {option} another name: it stays as is"
+            )
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OutputError(str(path), "the file is read-only", f"choose another with {option}")
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe, which is written in place
+    try:
+        # Permissions alone do not tell: the whole disk may be read-only, or full.
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0")
+    except OSError as error:
+        raise OutputError(
+            str(path),
+            f"the folder cannot be written to: {error.strerror or error}",
+            f"choose another with {option}",
+        ) from error
+
+
+def check_report(path: Path | None, inputs: Sequence[Path | None]) -> None:
+    """Refuse a report that could not be written at the end.
+
+    Raises:
+        MissingExtraError: what makes reports is not installed.
+        OutputError: it cannot be written there.
+    """
+    if path is None:
+        return
+    if any(find_spec(module) is None for module in REPORT_NEEDS):
+        raise MissingExtraError("report", "--report")
+    check_output(path, "--report", inputs)
+
+
+def read_recipe(path: Path) -> str:
+    """Read the text of a recipe.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            str(path), f"cannot be read: {error.strerror}", "it was given with --recipe"
+        ) from error
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), "is not a text file", "recipes are YAML") from None
+
+
+def _same(first: Path, second: Path) -> bool:
+    if first.exists() and second.exists():
+        return first.samefile(second)
+    return first.absolute() == second.absolute()

@@ -1,0 +1,112 @@
+"""Progress of a search: one bar with the time left, or one line per phase."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from penjing.cli.screen import printable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress
+
+    from penjing.cli.screen import Screen
+
+SPLITTING, CERTIFYING, INTERRUPTED = "splitting data", "certifying", "interrupted"
+SHARES = {
+    "probing layers": (0.0, 0.1),
+    "finding the trade-off": (0.1, 0.4),
+    "comparing settings": (0.4, 0.65),
+    "refining": (0.65, 0.95),
+    CERTIFYING: (0.95, 1.0),
+}
+"""Where each phase of a search begins and ends, as usual shares of the whole time."""
+
+
+class SearchProgress:
+    """Shows on standard error how far a search is; call it as the engine does."""
+
+    def __init__(self, screen: Screen, seed: int) -> None:
+        """Show nothing but the split where nobody watches."""
+        self.screen, self.seed = screen, seed
+        self.interrupted = False
+        self._done = 0.0
+        self._phase = ""
+        self._left = _TimeLeft()
+        self._stack = ExitStack()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if not self.screen.quiet and self.screen.err.is_terminal:
+            self._bar = self._stack.enter_context(self._make_bar())
+            self._task = self._bar.add_task("reading", total=1.0, left=self._left, note="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def __call__(self, phase: str, share: float, note: str = "") -> None:
+        """Take note that ``share`` of ``phase`` is done."""
+        if phase == SPLITTING:
+            self.screen.note(f"Split (seed {self.seed}): {note}")
+            return
+        if phase == INTERRUPTED:
+            self.interrupted = True
+            self.screen.note(f"Interrupted: {note} (Ctrl-C again stops without a result)")
+            return
+        low, high = SHARES.get(phase, (self._done, self._done))
+        # Phases may come round again: what is done stays done.
+        self._done = max(self._done, low + (high - low) * share)
+        self._left.estimate(self._done)
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=self._done,
+                description=printable(phase),
+                note="" if phase == CERTIFYING else printable(note),
+            )
+        elif phase != self._phase and not self.screen.as_json:
+            self.screen.note(f"{phase} ...")
+        self._phase = phase
+
+    def _make_bar(self) -> Progress:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        return Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
+            TextColumn("{task.fields[left]}", style="cyan", markup=False),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            console=self.screen.err,
+            transient=True,
+        )
+
+
+class _TimeLeft:
+    """Text that counts down: what a bar shows is formatted anew at every refresh."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._end: float | None = None
+
+    def estimate(self, done: float) -> None:
+        """Expect the rest to go as fast as what is done, a share in [0, 1]."""
+        if done > 0.02:  # noqa: PLR2004  # before that it is too early to tell
+            now = time.monotonic()
+            self._end = now + (now - self._started) * (1 - done) / done
+
+    def __str__(self) -> str:
+        if self._end is None:
+            return ""
+        left = max(0, round(self._end - time.monotonic()))
+        return f"{left // 60}:{left % 60:02d} left" if left else "a moment left"

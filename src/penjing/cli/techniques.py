@@ -1,0 +1,140 @@
+"""``penjing techniques``: everything shown is read from the techniques themselves."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from dataclasses import MISSING, Field, fields
+from typing import TYPE_CHECKING, Any
+
+from penjing.cli.screen import printable, table
+from penjing.core.errors import ConfigError
+from penjing.core.fields import bounds, choices
+from penjing.core.registry import TECHNIQUES
+
+if TYPE_CHECKING:
+    from penjing.cli.screen import Screen
+    from penjing.core.technique import Technique
+
+
+def show(screen: Screen, name: str | None) -> None:
+    """List all techniques, or describe one.
+
+    Raises:
+        ConfigError: there is no technique of this name.
+    """
+    if name is None:
+        found = [describe(known, TECHNIQUES.load(known)) for known in TECHNIQUES.names()]
+    else:
+        try:
+            found = [describe(name, TECHNIQUES.load(name))]
+        except ConfigError as error:
+            raise ConfigError(
+                "techniques", f"no technique is called {name!r}", error.hint
+            ) from None
+    screen.json({"techniques": found})
+    if not screen.talks:
+        return
+    if name is None:
+        _list(screen, found)
+    else:
+        _detail(screen, found[0])
+
+
+def describe(name: str, technique: type[Technique]) -> dict[str, Any]:
+    """Give what there is to know about a technique, as plain data.
+
+    Its settings have ``name, type, default, low, high, choices, help``; what does not apply
+    is None.
+    """
+    summary, _, rest = (inspect.getdoc(technique) or "").partition("\n")
+    text, _, references = rest.partition("References:\n")
+    helps = setting_helps(technique)
+    ranges, listed = bounds(technique), choices(technique)
+    return {
+        "name": name,
+        "summary": summary,
+        "description": text.strip(),
+        "references": textwrap.dedent(references).strip(),
+        "kinds": sorted(str(kind) for kind in technique.kinds),
+        "needs": [need.__name__ for need in technique.needs],
+        "settings": [
+            {
+                "name": field.name,
+                "type": _type(field, technique),
+                "default": None if field.default is MISSING else field.default,
+                "low": ranges[field.name][1].low if field.name in ranges else None,
+                "high": ranges[field.name][1].high if field.name in ranges else None,
+                "choices": list(listed[field.name]) if field.name in listed else None,
+                "help": helps.get(field.name, ""),
+            }
+            for field in fields(technique)
+        ],
+    }
+
+
+def setting_helps(technique: type) -> dict[str, str]:
+    """Read the string below each field, which Python itself does not keep."""
+    try:
+        source = textwrap.dedent(inspect.getsource(technique))
+    except (OSError, TypeError):  # from a zip, or made at run time
+        return {}
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+            and isinstance(below.value.value, str)
+        ):
+            found[field.target.id] = " ".join(below.value.value.split())
+    return found
+
+
+def _type(field: Field[Any], technique: type[Technique]) -> str:
+    if field.name in bounds(technique):
+        return bounds(technique)[field.name][0].__name__
+    if field.name in choices(technique):
+        return "choice"
+    return field.type if isinstance(field.type, str) else field.type.__name__
+
+
+def _list(screen: Screen, found: list[dict[str, Any]]) -> None:
+    rows = table("technique", "what it does", "needs data")
+    for each in found:
+        # Plain text: a plug-in's brackets are no markup.
+        needs = "yes" if each["needs"] else ""
+        rows.add_row(printable(each["name"]), printable(each["summary"]), needs)
+    screen.out.print(rows)
+    screen.out.print("\nSettings of one: penjing techniques NAME")
+
+
+def _detail(screen: Screen, each: dict[str, Any]) -> None:
+    screen.out.print(f"{each['name']}: {each['summary']}")
+    if each["description"]:
+        screen.out.print(f"\n{each['description']}")
+    rows = table("setting", "default", "allowed", "meaning")
+    for setting in each["settings"]:
+        rows.add_row(
+            setting["name"], str(setting["default"]), _allowed(setting), setting["help"]
+        )
+    screen.out.print()
+    screen.out.print(rows)
+    screen.out.print(f"\nWorks on: {', '.join(each['kinds'])}")
+    if each["needs"]:
+        screen.out.print("Needs calibration data; labels are not needed.")
+    if each["references"]:
+        screen.out.print(f"\nReferences:\n{each['references']}")
+    screen.out.print(f"\nIn a recipe:\n  steps:\n    - use: {each['name']}")
+
+
+def _allowed(setting: dict[str, Any]) -> str:
+    if setting["choices"] is not None:
+        return " | ".join(map(str, setting["choices"]))
+    if setting["low"] is not None:
+        return f"{setting['type']}, {setting['low']} to {setting['high']}"
+    return "true | false" if setting["type"] == "bool" else str(setting["type"])

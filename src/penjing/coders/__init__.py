@@ -1,0 +1,1 @@
+"""Entropy coders: arrays to bytes and back, exactly.  One file each."""

@@ -1,0 +1,1 @@
+"""What the compiled coders share: the C source, its library, and how Python calls it."""

@@ -1,0 +1,221 @@
+"""Data as the engine sees it: rows that can be read in pieces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+
+from penjing.core.errors import DataError
+from penjing.core.registry import READERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from penjing.core.model import Port
+    from penjing.core.tensors import Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Some rows: the model's inputs, and the labels where they are known."""
+
+    inputs: Mapping[str, Array]
+    labels: Array | None
+    rows: int
+
+
+class Dataset(Protocol):
+    """Rows of inputs that fit one model, read in pieces; memory stays bounded."""
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from, as the user named it."""
+
+    @property
+    def labels(self) -> Array | None:
+        """Labels with the rows on axis 0, or None.
+
+        Their type says the task: int64 class numbers, float64 values, or strings (``str``).
+        """
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the rows as the model sees them and of the labels, hexadecimal.
+
+        The same content gives the same digest whatever file or array it comes from.
+        """
+
+    def __len__(self) -> int:
+        """Count the rows."""
+
+    def take(self, rows: Array) -> Batch:
+        """Read these rows (ascending, int64), inputs laid out and typed as the model asks."""
+
+
+class Reader(Protocol):
+    """Opens one kind of source.  One file in readers/ each."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+    """Endings of the files it opens, for messages; empty for what is not a file."""
+
+    def recognises(self, source: object) -> bool:
+        """Tell by looking whether this reader is for ``source``: a path, or arrays."""
+
+    def open(
+        self,
+        source: object,
+        inputs: Sequence[Port],
+        target: str | None,
+        *,
+        allow_missing: bool = False,
+    ) -> Dataset:
+        """Open it for a model with these inputs.
+
+        Args:
+            source: a path, or arrays in memory.
+            inputs: of the model; the rows are checked against them and laid out for them.
+            target: name of the label column or array; None for the reader's own custom.
+            allow_missing: let NaN through in float inputs, for models that fill them in.
+
+        Raises:
+            DataError: the source cannot be read, or does not fit the model.
+        """
+
+
+def open_data(
+    source: object,
+    inputs: Sequence[Port],
+    target: str | None = None,
+    *,
+    allow_missing: bool = False,
+) -> Dataset:
+    """Open a source with the reader that recognises it; see ``Reader.open``.
+
+    Raises:
+        DataError: no reader recognises it, it cannot be read, or it does not fit the model.
+    """
+    readers = [READERS.load(name)() for name in READERS.names()]
+    for reader in readers:
+        if reader.recognises(source):
+            opened: Dataset = reader.open(source, inputs, target, allow_missing=allow_missing)
+            return opened
+    known = ", ".join(sorted(suffix for reader in readers for suffix in reader.suffixes))
+    if not isinstance(source, (str, PathLike)):
+        raise DataError(
+            f"data of type {type(source).__name__}",
+            "cannot be read",
+            f"give a file ({known}), an array, a pair (inputs, labels) or a dict of arrays",
+        )
+    problem = "is no kind of data file known here" if Path(source).exists() else "no such file"
+    raise DataError(str(fspath(source)), problem, f"data files end in {known}")
+
+
+def batches(dataset: Dataset, rows: Array, size: int) -> Iterator[Batch]:
+    """Read ``rows`` in order, at most ``size`` at a time."""
+    for start in range(0, len(rows), size):
+        yield dataset.take(rows[start : start + size])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Rows of a data set that serve one purpose."""
+
+    dataset: Dataset
+    rows: Array
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.rows)
+
+    @property
+    def labels(self) -> Array | None:
+        """Labels of these rows."""
+        known = self.dataset.labels
+        return None if known is None else known[self.rows]
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Read in pieces."""
+        return batches(self.dataset, self.rows, size)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """Calibration steers, search picks, certification proves; no row is shared."""
+
+    calibration: Part
+    search: Part
+    certification: Part
+
+    def describe(self) -> str:
+        """Say in one line how many rows serve what."""
+        return (
+            f"{len(self.calibration)} rows calibrate, {len(self.search)} search, "
+            f"{len(self.certification)} certify"
+        )
+
+
+CALIBRATION_SHARE = 0.2
+MOST_CALIBRATION = 1024
+SEARCH_SHARE = 0.4
+"""Of what is not calibration; the rest certifies."""
+
+
+def split(
+    data: Dataset, calibration: Dataset | None, test: Dataset | None, seed: int
+) -> Splits:
+    """Divide rows at random, with a seed; sets given for a purpose override it.
+
+    Args:
+        data: what the search may use; divided further unless the other two are given.
+        calibration: unlabelled rows for calibration, if given.
+        test: rows for certification, if given.
+        seed: of the shuffle.
+
+    Raises:
+        DataError: there are too few rows to divide, or two of the sets are the same rows.
+    """
+    _check_distinct(data, calibration, test)
+    parts = 1 + (calibration is None) + (test is None)
+    if len(data) < parts:
+        raise DataError(
+            data.source,
+            f"has {len(data)} rows, too few to divide into {parts} parts",
+            "give more rows, or separate files with --calibration and --test",
+        )
+    order = np.random.default_rng([seed, 0x5B117]).permutation(len(data)).astype(np.int64)
+    first = 0
+    if calibration is None:
+        first = min(MOST_CALIBRATION, max(1, round(CALIBRATION_SHARE * len(data))))
+    rest = order[first:]
+    second = len(rest)
+    if test is None:
+        second = min(len(rest) - 1, max(1, round(SEARCH_SHARE * len(rest))))
+    return Splits(
+        Part(data, np.sort(order[:first])) if calibration is None else _all_of(calibration),
+        Part(data, np.sort(rest[:second])),
+        Part(data, np.sort(rest[second:])) if test is None else _all_of(test),
+    )
+
+
+def _check_distinct(*given: Dataset | None) -> None:
+    """Refuse one set for two purposes: what is measured there would mean nothing."""
+    purposes = ("data", "calibration", "test")
+    first: dict[str, str] = {}
+    for purpose, dataset in zip(purposes, given, strict=True):
+        if dataset is None:
+            continue
+        other = first.setdefault(dataset.digest, purpose)
+        if other != purpose:
+            raise DataError(
+                dataset.source,
+                f"holds the same rows for --{other} and for --{purpose}",
+                f"leave out --{purpose}: the rows of --data are divided then",
+            )
+
+
+def _all_of(dataset: Dataset) -> Part:
+    return Part(dataset, np.arange(len(dataset), dtype=np.int64))

@@ -1,0 +1,220 @@
+"""A recipe: techniques in the order they are applied, readable from YAML and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from functools import cache
+from reprlib import repr as shortened
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from penjing.core.errors import ConfigError, UnsupportedError
+from penjing.core.model import Observes
+from penjing.core.registry import TECHNIQUES
+from penjing.core.technique import Context, Observation, Technique
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penjing.core.model import Model
+
+T = TypeVar("T")
+
+LARGEST_SEED = 2**32 - 1
+WORDS = {dict: "a table of settings", list: "a list", str: "text", int: "a whole number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One technique, and the weights it is applied to."""
+
+    technique: Technique
+    only: str = "*"
+    """Pattern of weight names, with ``*``, ``?`` and ``[...]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Steps in order.
+
+    >>> Recipe.from_dict({"steps": [{"use": "nm_sparsity", "keep": 1}]})
+    Recipe(steps=(Step(technique=NMSparsity(keep=1, out_of=4), only='*'),), seed=0)
+    """
+
+    steps: tuple[Step, ...]
+    seed: int = 0
+
+    def check_supports(self, model: Model, observation: Observation | None = None) -> None:
+        """Raise UnsupportedError, before any work is done, if a step cannot run.
+
+        Args:
+            model: what the recipe is meant for.
+            observation: what calibration showed; None if there were no calibration data.
+        """
+        observed = observation is not None and observation.statistics
+        for number, step in enumerate(self.steps):
+            step.technique.check_supports(model)
+            if Observes in step.technique.needs and not observed:
+                raise UnsupportedError(
+                    f"steps[{number}]",
+                    f"{type(step.technique).__name__} needs calibration data",
+                    "give some inputs of the model; labels are not needed",
+                )
+
+    def apply(self, model: Model, observation: Observation | None = None) -> Model:
+        """Check that every step can run on this model, then apply them in order.
+
+        Args:
+            model: stays as it is.
+            observation: what calibration showed; None if there were no calibration data.
+
+        Raises:
+            UnsupportedError: a step cannot run, or finds no weight to work on.
+        """
+        self.check_supports(model, observation)
+        for step in self.steps:
+            context = Context(self.seed, step.only, observation or Observation({}, {}))
+            model = step.technique.apply(model, context)
+        return model
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "") -> Recipe:
+        """Build a recipe from plain data.
+
+        Args:
+            data: ``{"seed": 0, "steps": [{"use": name, "only": pattern, setting: value}]}``.
+            where: name of the source; errors begin with it.
+
+        Raises:
+            ConfigError: ``where`` names the place, for example ``r.yaml, steps[1].sparsity``.
+        """
+        prefix = f"{where}, " if where else ""
+        table = _expect(where or "recipe", data, dict)
+        _check_keys(prefix, table, ("seed", "steps"))
+        if "steps" not in table:
+            raise ConfigError(
+                where or "recipe", "has no steps", "add 'steps:' with a list of techniques"
+            )
+        steps = _expect(f"{prefix}steps", table["steps"], list)
+        seed = _expect(f"{prefix}seed", table.get("seed", 0), int)
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ConfigError(
+                f"{prefix}seed", f"must be in [0, {LARGEST_SEED}], got {shortened(seed)}"
+            )
+        return cls(
+            tuple(_read_step(f"{prefix}steps[{i}]", item) for i, item in enumerate(steps)),
+            seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn the recipe into plain data; the inverse of ``from_dict``."""
+        return {
+            "seed": self.seed,
+            "steps": [
+                {
+                    "use": TECHNIQUES.name_of(type(step.technique)),
+                    "only": step.only,
+                    **asdict(step.technique),
+                }
+                for step in self.steps
+            ],
+        }
+
+    @classmethod
+    def from_yaml(cls, text: str, where: str = "recipe") -> Recipe:
+        """Read a recipe from the text of a YAML file.
+
+        Args:
+            text: content of the file.
+            where: its name, for errors.
+
+        Raises:
+            ConfigError: ``where`` names the file and the line or the setting.
+        """
+        return cls.from_dict(_read_yaml(text, where), where)
+
+    def to_yaml(self) -> str:
+        """Write the recipe as YAML; the inverse of ``from_yaml``."""
+        import yaml  # slow to import, and most runs read no recipe
+
+        text: str = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return text
+
+
+def _read_step(where: str, item: object) -> Step:
+    table = dict(_expect(where, item, dict))
+    if "use" not in table:
+        raise ConfigError(where, "names no technique", "add a line such as 'use: low_rank'")
+    use = _expect(f"{where}.use", table.pop("use"), str)
+    only = _expect(f"{where}.only", table.pop("only", "*"), str)
+    try:
+        technique = TECHNIQUES.load(use)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{where}.use", f"no technique is called {use!r}", error.hint
+        ) from None
+    _check_keys(f"{where}.", table, [field.name for field in fields(technique)])
+    for key, value in table.items():
+        if isinstance(value, (dict, list)):
+            raise ConfigError(f"{where}.{key}", f"must be one value, got {shortened(value)}")
+    try:
+        return Step(technique(**table), only)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error.where}", error.problem, error.hint) from None
+
+
+def _expect(where: str, value: object, kind: type[T]) -> T:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigError(where, f"must be {WORDS[kind]}, got {shortened(value)}")
+    return value
+
+
+def _check_keys(prefix: str, table: Iterable[object], known: Iterable[str]) -> None:
+    names = sorted(known)
+    for key in table:
+        if key not in names:
+            close = get_close_matches(str(key), names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+            raise ConfigError(f"{prefix}{key}", "no such setting", hint)
+
+
+def _read_yaml(text: str, where: str) -> object:
+    import yaml  # slow to import, and most runs read no recipe
+
+    try:
+        return yaml.load(text, _loader())  # noqa: S506  # a subclass of SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{where}{place}", f"not valid YAML: {error.problem}") from None
+    except RecursionError:
+        raise ConfigError(where, "not a recipe: it nests too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or number
+        raise ConfigError(where, f"not valid YAML: {error}") from None
+
+
+@cache
+def _loader() -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Refuses tags, and a setting given twice: YAML would quietly take the last."""
+
+        def fetch_tag(self) -> None:
+            raise yaml.MarkedYAMLError(
+                problem="recipes use no tags", problem_mark=self.get_mark()
+            )
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002  # as the base class
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if not isinstance(key.value, str):
+                    continue
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader

@@ -1,0 +1,1 @@
+"""The main job: observe, search, certify, report.  Reaches plug-ins by name only."""

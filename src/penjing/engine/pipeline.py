@@ -1,0 +1,201 @@
+"""The main job: model + data + budget -> one file with its evidence."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from penjing.core.data import Splits, split
+from penjing.core.errors import ModelError, UnsupportedError
+from penjing.core.measure import Verdict
+from penjing.core.metric import choose_metric
+from penjing.core.model import MATRIX_KINDS
+from penjing.core.recipe import Recipe
+from penjing.core.registry import METRICS
+from penjing.core.technique import Observation
+from penjing.engine import evidence_header, reporting
+from penjing.engine.decide import Decider
+from penjing.engine.evaluate import Batching, run_all
+from penjing.engine.job import Job, Result
+from penjing.engine.judging import Judge
+from penjing.engine.latency import interleaved
+from penjing.engine.observe import observe
+from penjing.engine.packing import session_of
+from penjing.engine.running import Running
+from penjing.engine.search import Search
+
+if TYPE_CHECKING:
+    from penjing.artifact.artifact import Artifact
+    from penjing.core.data import Part
+    from penjing.core.measure import Measurement
+    from penjing.core.metric import Metric
+    from penjing.core.model import Model
+    from penjing.engine.decide import Decision
+
+LARGE_LEFT_ALONE = 0.05
+"""Share of the original's bytes beyond which an untouched array deserves a warning."""
+
+
+def compress(job: Job) -> Result:
+    """Do the whole job.
+
+    Raises:
+        PenjingError: the model, the data or the settings cannot be used; nothing is written.
+    """
+    clock = _Clock()
+    check_weights(job.model)
+    splits = split(job.data, job.calibration, job.test, job.seed)
+    job.progress("splitting data", 1.0, splits.describe())
+    original = Running(job.model)
+    metric = pick_metric(job.metric, original, splits.search)
+    judge = Judge(original, splits.search, metric, job.seed)
+    proof = Judge(original, splits.certification, metric, job.seed)
+    clock.stop("evaluate")
+    # How BLAS divides a product among threads can change its last digits.
+    with threadpool_limits(1, "blas"):
+        search = _searched(job, splits, judge, clock)
+    job.progress("certifying", 0.0)
+    decision = Decider(search, proof).decide()
+    clock.stop("certify")
+    job.progress("certifying", 1.0, decision.reason)
+    decision, artifact = _written(job, splits, decision, judge, proof)
+    times = _timed(search.candidates[0].artifact, artifact, splits.certification)
+    clock.stop("time")
+    warnings = left_alone(job.model, decision)
+    if job.strict and warnings:
+        raise UnsupportedError("--strict", warnings[0], "run without --strict to accept this")
+    report = reporting.build(
+        job, splits, search, decision, proof, artifact, times, clock.seconds(), warnings
+    )
+    return Result(artifact, report)
+
+
+def check_weights(model: Model) -> None:
+    """Refuse models that hold nothing to compress, or NaN.
+
+    Raises:
+        ModelError: which weight, and what is wrong with it.
+    """
+    weights = model.weights()
+    if not weights:
+        raise ModelError(
+            "model", "has no weights to compress", "are they computed inside the graph?"
+        )
+    for name, weight in weights.items():
+        array = weight.tensor.dense()
+        if not weight.is_float:
+            continue
+        bad = np.isnan(array) if weight.kind not in MATRIX_KINDS else ~np.isfinite(array)
+        if bad.any():
+            raise ModelError(
+                f"weight {name!r}",
+                f"holds {int(bad.sum())} values that are NaN or infinite",
+                "was training stopped after it diverged?",
+            )
+
+
+def pick_metric(name: str, original: Running, part: Part) -> Metric:
+    """Load a metric by name; ``auto`` looks at outputs and labels."""
+    if name == "auto":
+        first = type(part)(part.dataset, part.rows[:256])
+        name = choose_metric(run_all(original, first), first.labels)
+    made: Metric = METRICS.load(name)()
+    return made
+
+
+def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
+    """Observe and search; an interrupt ends the search with what there is."""
+    deadline = np.inf if job.time_limit_s is None else clock.started + job.time_limit_s
+    search = Search(
+        job.model,
+        Observation({}, {}),
+        judge,
+        job.budget,
+        len(splits.certification),
+        job.progress,
+        job.seed,
+        float(deadline),
+    )
+    search.attempt(Recipe((), job.seed), "lossless")
+    try:
+        if search.worthwhile:
+            search.observation = observe(
+                job.model,
+                splits.calibration,
+                job.seed,
+                job.progress,
+                classes=judge.metric.bounded,
+            )
+            clock.stop("observe")
+        if job.recipe is not None:
+            search.attempt(job.recipe, "recipe")
+        else:
+            search.run()
+    except KeyboardInterrupt:
+        job.progress("interrupted", 1.0, "keeping the best result so far")
+    clock.stop("search")
+    return search
+
+
+def _written(
+    job: Job, splits: Splits, decision: Decision, judge: Judge, proof: Judge
+) -> tuple[Decision, Artifact]:
+    """Complete the file with its header; a limit on size is about just these bytes."""
+    limit = job.budget.max_size_bytes
+    header = evidence_header.build(job, splits, decision, judge, proof)
+    artifact = decision.chosen.artifact.with_header(header)
+    if limit is None or artifact.size_bytes <= limit or decision.verdict is not Verdict.MET:
+        return decision, artifact
+    reason = f"with its evidence the file has {artifact.size_bytes} bytes, more than {limit}"
+    missed = replace(decision, verdict=Verdict.MISSED, reason=reason)
+    header = evidence_header.build(job, splits, missed, judge, proof)
+    return missed, decision.chosen.artifact.with_header(header)
+
+
+def _timed(
+    lossless: Artifact, artifact: Artifact, part: Part
+) -> tuple[Measurement, Measurement, Measurement]:
+    """Time the written file against the original on one batch, in sessions of one kind."""
+    original, compressed = session_of(lossless), session_of(artifact)
+    batching = Batching.of(original.inputs)
+    rows = np.resize(part.rows, batching.rows if batching.fixed else 1)
+    return interleaved((original, compressed), part.dataset.take(np.sort(rows)).inputs)
+
+
+def left_alone(model: Model, decision: Decision) -> tuple[str, ...]:
+    """Name every large array that the chosen recipe did not touch."""
+    if not decision.chosen.recipe.steps:
+        return ()
+    weights = model.weights()
+    total = sum(weight.tensor.nbytes for weight in weights.values())
+    untouched = [
+        name
+        for name, weight in weights.items()
+        if name not in decision.chosen.model.changed
+        and weight.tensor.nbytes > LARGE_LEFT_ALONE * total
+    ]
+    return tuple(
+        f"{name} ({weights[name].tensor.nbytes} bytes of {weights[name].tensor.dtype}) was "
+        "left alone and only packed losslessly"
+        for name in untouched
+    )
+
+
+class _Clock:
+    """Adds up the seconds of each phase."""
+
+    def __init__(self) -> None:
+        self.started = self._last = time.monotonic()
+        self._phases: dict[str, float] = {}
+
+    def stop(self, phase: str) -> None:
+        now = time.monotonic()
+        self._phases[phase] = self._phases.get(phase, 0.0) + now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, Any]:
+        return {**self._phases, "total": time.monotonic() - self.started}

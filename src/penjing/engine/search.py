@@ -1,0 +1,365 @@
+"""The search: the boldest trade-off that the search split lets pass.
+
+One number, the trade-off between loss and bits, orders all candidates.  It is found on the
+search split alone: first with plain passes over all layers, which cost little, then with
+sequential ones, in which each layer makes up for what earlier ones have lost.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from penjing.core.recipe import Recipe
+from penjing.engine.expectation import correction
+from penjing.engine.packing import pack
+from penjing.engine.running import Running
+
+if TYPE_CHECKING:
+    from penjing.artifact.artifact import Artifact
+    from penjing.core.budget import Budget
+    from penjing.core.model import Model
+    from penjing.core.technique import Observation
+    from penjing.engine.judging import Judge, Judgement
+
+PROBING: dict[str, Any] = {"probe_at": True}
+"""Stands for sensitivities measured by actual errors at the trade-off found so far."""
+VARIANTS: tuple[dict[str, Any], ...] = (
+    PROBING,
+    {"damping": 0.1},
+    {"descents": 0},
+    {"step_ratio": 3.0},
+    {"step_ratio": 1.4},
+    {"rate_term": False},
+    {"sequential": True},
+)
+"""Changes of settings to compare, each on top of the best before it."""
+COMPARABLE = 0.4
+"""Logarithm of two divergences beyond which their bytes are not compared."""
+LOSS_PER_DROP = 6.0
+"""First guess: divergence (nats) at which a share of 1 of the drop limit is used up."""
+LOSS_PER_BIT = 4.0
+"""First guess: divergence per weight at a trade-off of 1."""
+BYTES_PER_DIVERGENCE = 0.32
+"""How fast the logarithm of bytes falls as that of the divergence grows."""
+STEEPEST = 30.0
+"""Largest factor by which one step of the search may change the trade-off."""
+HEADER_RESERVE_BYTES = 300
+"""The recipe and the evidence join the file after the search; they must fit, too."""
+MOST_STEPS_BACK = 4
+TRADE_OFFS = (1e-14, 1e5)
+"""Within what the quantizer takes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A compressed model, packed and judged on the search split."""
+
+    label: str
+    recipe: Recipe
+    model: Model
+    artifact: Artifact
+    judgement: Judgement
+    seconds: float
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its file, header aside."""
+        return self.artifact.size_bytes
+
+
+class Progress(Protocol):
+    """Told what is going on."""
+
+    def __call__(self, phase: str, share: float, note: str = "") -> None:
+        """``share`` of ``phase`` is done."""
+
+
+@dataclass(slots=True, eq=False)
+class Search:
+    """Tries recipes and remembers every candidate."""
+
+    model: Model
+    observation: Observation
+    judge: Judge
+    budget: Budget
+    proof_samples: int
+    """Samples of the certification split: how far the bound will be from the estimate."""
+    progress: Progress
+    seed: int
+    deadline: float
+    """``time.monotonic()`` at which to stop with what there is."""
+    candidates: list[Candidate] = field(default_factory=list)
+
+    def attempt(self, recipe: Recipe, label: str) -> Candidate:
+        """Apply a recipe, pack the result and judge it; labels are made unique."""
+        started = time.monotonic()
+        same = sum(known.label.partition(" #")[0] == label for known in self.candidates)
+        label = f"{label} #{same + 1}" if same else label
+        compressed = recipe.apply(self.model, self.observation)
+        artifact = pack(compressed, {})
+        judgement = self.judge.judge(Running(compressed.decoded()))
+        made = Candidate(
+            label, recipe, compressed, artifact, judgement, time.monotonic() - started
+        )
+        self.candidates.append(made)
+        return made
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time limit is reached."""
+        return time.monotonic() >= self.deadline
+
+    def run(self) -> None:
+        """Search for the boldest trade-off; candidates are left in ``candidates``."""
+        if not self.worthwhile:
+            return
+        plain: dict[str, Any] = {"sequential": False}
+        found = self._approach(
+            self._first_guess(), plain, steps=5, close=0.3, phase="finding the trade-off"
+        )
+        if self.out_of_time:
+            return
+        trade_off, settings = self._best_variant(found, plain)
+        final = self._approach(trade_off, settings, steps=5, close=0.05, phase="refining")
+        self._fill_ladder(final, settings)
+        self._step_back(final, settings)
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether anything but lossless packing can be in question."""
+        some = any(weight.is_float for weight in self.model.weights().values())
+        if self.budget.max_drop is None and any(self.fits(c) for c in self.candidates):
+            return False  # nothing keeps the outputs better than lossless packing
+        return some and self.budget.max_drop != 0
+
+    def fits(self, candidate: Candidate) -> bool:
+        """Tell whether its file, header included, will keep the limit on size."""
+        limit = self.budget.max_size_bytes
+        return limit is None or candidate.size_bytes + HEADER_RESERVE_BYTES <= limit
+
+    def _first_guess(self) -> float:
+        weights = self.model.weights().values()
+        count = sum(w.tensor.dense().size for w in weights if w.is_float)
+        allowed = self.budget.max_drop if self.budget.max_drop is not None else 0.005
+        return LOSS_PER_DROP * allowed / (LOSS_PER_BIT * max(count, 1))
+
+    def _try(self, trade_off: float, settings: dict[str, Any]) -> Candidate:
+        """Try one setting of the quantizer; the trade-off is rounded to print well."""
+        rounded = float(f"{min(max(trade_off, TRADE_OFFS[0]), TRADE_OFFS[1]):.4g}")
+        settings = {**settings, "probe_at": float(f"{settings.get('probe_at', 0.0):.4g}")}
+        recipe = Recipe.from_dict(
+            {
+                "seed": self.seed,
+                "steps": [{"use": "rate_distortion", "trade_off": rounded, **settings}],
+            }
+        )
+        for known in self.candidates:
+            if known.recipe == recipe:
+                return known
+        kind = "sequential" if settings["sequential"] else "plain"
+        return self.attempt(recipe, f"{kind} {rounded:.3g}")
+
+    def _approach(
+        self, start: float, settings: dict[str, Any], *, steps: int, close: float, phase: str
+    ) -> float:
+        """Find the boldest trade-off that passes, by false position on logarithms.
+
+        Args:
+            start: trade-off to try first.
+            settings: of the quantizer.
+            steps: candidates to try at most.
+            close: distance to the limit (logarithm) at which to stop.
+            phase: what to call this.
+        """
+        log_x = math.log(start)
+        points: list[tuple[float, float]] = []
+        for step in range(steps):
+            if points and self.out_of_time:
+                break
+            candidate = self._try(math.exp(log_x), settings)
+            points.append((log_x, self.excess(candidate)))
+            drop = candidate.judgement.drop
+            self.progress(
+                phase, (step + 1) / steps, f"{candidate.size_bytes} bytes, drop {drop:+.2%}"
+            )
+            if abs(points[-1][1]) < close:
+                break
+            log_x = _next(points)
+        passing = [x for x, excess in points if excess <= close]
+        return math.exp(max(passing) if passing else min(points)[0])
+
+    def excess(self, candidate: Candidate) -> float:
+        """Logarithm of how far a candidate is over the limit; negative where it passes.
+
+        With a size limit alone, smaller trade-offs are bolder than needed: the sign turns.
+        """
+        if self.budget.max_drop is None:
+            assert self.budget.max_size_bytes is not None
+            room = max(self.budget.max_size_bytes - HEADER_RESERVE_BYTES, 1)
+            return 4 * math.log(room / candidate.size_bytes)
+        expected = self.expected_drop(candidate)
+        return math.log(max(expected, 1e-9) / self.budget.max_drop)
+
+    def point_estimate(self, candidate: Candidate) -> float:
+        """Expect the drop of a candidate on fresh data.
+
+        Drops counted on a few thousand samples are noisy, and picking the best of many
+        favours the lucky.  Where the model gives probabilities, they tell what to expect
+        (``penjing.engine.expectation``).  Elsewhere the drop is taken proportional to the
+        divergence, which is hardly noisy, with the factor that fits all candidates so far.
+        """
+        judgement = candidate.judgement
+        if judgement.expected is not None:
+            return self._correction() * judgement.expected
+        return self._drop_per_divergence() * judgement.divergence
+
+    def within(self, candidate: Candidate, limit: float) -> bool:
+        """Tell whether neither the expected nor the counted drop exceeds a limit."""
+        return max(self.point_estimate(candidate), candidate.judgement.drop) <= limit
+
+    def _correction(self) -> float:
+        """Compare expected with counted drops, over candidates up to three times the limit."""
+        limit = 3 * (self.budget.max_drop or 0.005)
+        known = [c.judgement for c in self.candidates]
+        near = [j for j in known if j.expected is not None and 0 < j.expected <= limit]
+        samples = len(self.judge.part)
+        return correction(
+            [j.expected or 0.0 for j in near],
+            [j.drop for j in near],
+            [math.sqrt(j.variance / samples) for j in near],
+        )
+
+    def expected_drop(self, candidate: Candidate) -> float:
+        """Expect the drop on fresh data or, with confidence asked, its upper bound."""
+        return self.point_estimate(candidate) + self._allowance(candidate)
+
+    def _allowance(self, candidate: Candidate) -> float:
+        """Tell how far the bound will be from the estimate; 0 where no confidence is asked."""
+        if self.budget.confidence is None:
+            return 0.0
+        return candidate.judgement.allowance(self.proof_samples, self.budget.confidence)
+
+    def _drop_per_divergence(self) -> float:
+        """Fit drop = slope x divergence over all candidates, noisier ones counting less."""
+        known = [c.judgement for c in self.candidates if c.judgement.divergence > 0]
+        if not known:
+            return 0.0
+        moved = np.array([j.divergence for j in known])
+        lost = np.array([j.drop for j in known])
+        # Candidates far beyond the limit say little about the slope near it.
+        noise = np.array([max(j.variance, 1e-4) for j in known])
+        limit = self.budget.max_drop or 0.005
+        near = 1 / (1 + (lost / limit) ** 2)
+        weight = near * moved / noise
+        fitted = float((weight * lost).sum() / (weight * moved).sum())
+        return max(fitted, 0.02)
+
+    def _best_variant(
+        self, found: float, plain: dict[str, Any]
+    ) -> tuple[float, dict[str, Any]]:
+        """Compare settings of the quantizer at about the divergence of a reference.
+
+        Each is judged by the bytes it would need at just that divergence; the logarithm of
+        bytes falls about with a third of that of the divergence.
+
+        Returns:
+            The best settings, and the trade-off at which they should meet the reference.
+        """
+        reference = self._try(found, plain)
+        best, best_cost, trade_off = plain, math.log(reference.size_bytes), found
+        tried = 0
+
+        def consider(change: dict[str, Any], guess: float) -> None:
+            nonlocal best, best_cost, trade_off, tried
+            tried += 1
+            if self.out_of_time:
+                return
+            variant = {**best, **change}
+            for _ in range(2):
+                candidate = self._try(guess, variant)
+                gap = math.log(
+                    max(candidate.judgement.divergence, 1e-12)
+                    / max(reference.judgement.divergence, 1e-12)
+                )
+                guess *= math.exp(-gap)
+                if abs(gap) < COMPARABLE:
+                    break
+            self.progress(
+                "comparing settings", tried / len(VARIANTS), f"{candidate.size_bytes} bytes"
+            )
+            cost = math.log(candidate.size_bytes) + BYTES_PER_DIVERGENCE * gap
+            if cost < best_cost:
+                best, best_cost, trade_off = variant, cost, guess
+
+        for change in VARIANTS:
+            if change is PROBING:
+                consider({"probe_at": found}, trade_off)
+                continue
+            ratio = change.get("step_ratio", 0.0)
+            before = best.get("step_ratio", 2.0)
+            consider(change, trade_off * (before / ratio) ** 1.5 if ratio else trade_off)
+        return trade_off, dict(best)
+
+    def _fill_ladder(self, final: float, settings: dict[str, Any]) -> None:
+        """Add neighbours of the final trade-off, so that the proof has steps to climb."""
+        factors: tuple[float, ...]
+        factors = (0.8, 1.25) if self.budget.confidence is None else (0.4, 0.65, 0.85, 1.25)
+        if self.budget.max_drop is None:
+            factors = (1.03, 1.08, 1.25)  # those beside it that are a little smaller
+        for step, factor in enumerate(factors):
+            if self.out_of_time:
+                return
+            self._try(final * factor, settings)
+            self.progress("refining", (step + 1) / len(factors))
+
+    def _step_back(self, final: float, settings: dict[str, Any]) -> None:
+        """Go back, further every time, while nothing that was tried may be kept in the end."""
+        for step in range(MOST_STEPS_BACK):
+            lossy = [c for c in self.candidates if c.recipe.steps]
+            if self.out_of_time or any(self._keeps(c) for c in lossy):
+                return
+            factor = 2.0 ** ((step + 1) * (step + 2) / 2)
+            is_size = self.budget.max_drop is None
+            made = self._try(final * factor if is_size else final / factor, settings)
+            self.progress("stepping back", 1.0, f"{made.size_bytes} bytes")
+
+    def _keeps(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate keeps the limit, with confidence where that is asked.
+
+        A ladder needs a first step that holds: were both splits unlucky, it would still pass.
+        """
+        limit, confidence = self.budget.max_drop, self.budget.confidence
+        if limit is None:
+            return self.fits(candidate)
+        counted = candidate.judgement.drop + self._allowance(candidate)
+        if confidence is not None:
+            counted += candidate.judgement.allowance(len(self.judge.part), confidence)
+        return max(self.expected_drop(candidate), counted) <= limit
+
+
+def _next(points: list[tuple[float, float]]) -> float:
+    """Give the next logarithm to try, from (logarithm, excess) pairs so far."""
+    below = max((p for p in points if p[1] <= 0), default=None)
+    above = min((p for p in points if p[1] > 0), default=None)
+    if below is not None and above is not None and below[0] < above[0]:
+        share = -below[1] / (above[1] - below[1])
+        return below[0] + float(np.clip(share, 0.15, 0.85)) * (above[0] - below[0])
+    x, excess = points[-1]
+    slope = 1.0
+    if len(points) > 1 and points[-2][0] != x:
+        slope = float(np.clip((excess - points[-2][1]) / (x - points[-2][0]), 0.4, 3.0))
+    return x - float(np.clip(excess / slope, -math.log(STEEPEST), math.log(STEEPEST)))
+
+
+def pareto(candidates: list[Candidate]) -> list[Candidate]:
+    """Keep those that no other beats in both bytes and divergence; largest file first."""
+    kept: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (c.size_bytes, c.judgement.divergence)):
+        if not kept or candidate.judgement.divergence < kept[-1].judgement.divergence:
+            kept.append(candidate)
+    return kept[::-1]

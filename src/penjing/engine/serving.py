@@ -1,0 +1,144 @@
+"""Using a file that is there: load, evaluate, predict, time, unpack."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penjing.artifact.artifact import Artifact
+from penjing.artifact.files import read_file, write_file
+from penjing.core.data import Part
+from penjing.core.errors import ModelError, UnsupportedError
+from penjing.core.measure import Measurement
+from penjing.core.metric import choose_metric
+from penjing.core.registry import METRICS, RUNTIMES
+from penjing.engine.evaluate import run_all
+from penjing.engine.packing import RUNTIME
+
+if TYPE_CHECKING:
+    from penjing.core.data import Dataset
+    from penjing.core.model import Port
+    from penjing.core.runtime import Session
+    from penjing.core.tensors import Array
+
+LARGEST_FILE_BYTES = 2**32
+FEWEST_RUNS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A metric of one model on one data set."""
+
+    metric: str
+    value: Measurement
+    rows: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How fast a model loads and runs."""
+
+    size_bytes: int
+    load_ms: float
+    latency_ms: Measurement
+    batch: int
+    threads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON values."""
+        return asdict(self)
+
+
+def load(path: str | Path, *, threads: int = 1) -> Session:
+    """Load a ``.penjing`` or ``.onnx`` file into the runtime."""
+    data = read_file(path, LARGEST_FILE_BYTES)
+    is_plain = Path(path).suffix.lower() == ".onnx"
+    model = data if is_plain else Artifact.from_bytes(data).onnx_bytes()
+    try:
+        loaded: Session = RUNTIMES.load(RUNTIME)().load(model, threads=threads)
+    except ModelError as error:
+        raise ModelError(str(path), error.problem, error.hint) from error
+    return loaded
+
+
+def unpack(path: str | Path, output: str | Path) -> int:
+    """Write the plain ONNX model of a ``.penjing`` file; return its size in bytes."""
+    plain = Artifact.load(path).onnx_bytes()
+    write_file(output, plain)
+    return len(plain)
+
+
+def evaluate(session: Session, dataset: Dataset, metric: str) -> Evaluation:
+    """Measure a model on all rows."""
+    part = _all_rows(dataset)
+    outputs = run_all(session, part)
+    name = choose_metric(outputs, part.labels) if metric == "auto" else metric
+    judge = METRICS.load(name)()
+    judge.check(outputs, part.labels)
+    value = judge.value(outputs, part.labels, outputs)
+    measured = Measurement(value, value, value, "")
+    if judge.decomposes and judge.bounded:
+        each = judge.scores(outputs, part.labels, outputs)
+        if np.isin(each, (0.0, 1.0)).all():
+            measured = Measurement.proportion(round(float(each.sum())), len(each))
+    return Evaluation(name, measured, len(part))
+
+
+def predict(session: Session, dataset: Dataset) -> dict[str, Array]:
+    """Run a model on all rows."""
+    return run_all(session, _all_rows(dataset))
+
+
+def bench(path: str | Path, *, seconds: float, threads: int, batch: int) -> Timing:
+    """Time loading once and running repeatedly, on random inputs of the model's shapes."""
+    started = time.perf_counter()
+    session = load(path, threads=threads)
+    load_ms = 1000 * (time.perf_counter() - started)
+    rng = np.random.default_rng(0)
+    feed = {port.name: _random(port, batch, rng) for port in session.inputs}
+    for _ in range(3):
+        session.run(feed)
+    times: list[float] = []
+    started = time.perf_counter()
+    while len(times) < FEWEST_RUNS or time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        session.run(feed)
+        times.append(1000 * (time.perf_counter() - before))
+    return Timing(
+        Path(path).stat().st_size,
+        load_ms,
+        Measurement.median(np.array(times), "ms"),
+        batch,
+        threads,
+    )
+
+
+def _all_rows(dataset: Dataset) -> Part:
+    return Part(dataset, np.arange(len(dataset), dtype=np.int64))
+
+
+def _random(port: Port, batch: int, rng: np.random.Generator) -> Array:
+    """Draw an input; free sizes other than the batch are refused, they change the time."""
+    shape = []
+    for axis, size in enumerate(port.shape):
+        if size is None and axis != port.batch_axis:
+            raise UnsupportedError(
+                f"input {port.name!r}",
+                f"has a free size on axis {axis}",
+                "time it on real data: penjing evaluate",
+            )
+        shape.append(batch if size is None else size)
+    if port.dtype == "str":
+        return np.full(shape, "a", dtype=object)
+    kind = np.dtype(port.dtype)
+    if kind.kind == "f":
+        return rng.normal(size=shape).astype(kind)
+    return rng.integers(0, 2, shape).astype(kind)

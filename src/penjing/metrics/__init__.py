@@ -1,0 +1,1 @@
+"""What a model is judged by.  One file each; ``support`` holds what they share."""

@@ -1,0 +1,1 @@
+"""What the metrics share: labels checked against outputs."""

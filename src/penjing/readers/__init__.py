@@ -1,0 +1,1 @@
+"""Where data comes from.  One file each; ``support`` holds what they share."""

@@ -1,0 +1,1 @@
+"""What the renderers share: numbers, sentences, charts and the page's template."""

@@ -1,0 +1,1 @@
+"""What loads, runs and times a model; one file each.  Nothing to edit here when you add one."""

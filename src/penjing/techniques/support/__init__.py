@@ -1,0 +1,1 @@
+"""Numerical routines that a technique is made of; no plug-ins here."""

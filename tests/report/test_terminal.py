@@ -1,0 +1,84 @@
+"""The terminal says it all in 80 columns, with or without colour."""
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from penjing.core.report import Report
+from penjing.report.terminal import Terminal
+
+
+def shown(
+    report: Report, *, width: int = 80, encoding: str = "utf-8", colour: bool = False
+) -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    console = Console(
+        file=file,
+        width=width,
+        force_terminal=colour,
+        color_system="truecolor" if colour else None,
+    )
+    Terminal().show(report, console)
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def flat(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def test_it_goes_to_standard_output(
+    ordinary: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ordinary.show()
+    captured = capsys.readouterr()
+    assert "19.9x smaller" in captured.out
+    assert not captured.err
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_it_fits_and_is_plain_without_colour(report: Report, width: int, encoding: str) -> None:
+    text = shown(report, width=width, encoding=encoding)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "\x1b" not in text
+
+
+def test_colour_adds_no_information(report: Report) -> None:
+    coloured = re.sub(r"\x1b\[[\d;]*m", "", shown(report, colour=True))
+    assert coloured == shown(report)
+
+
+def test_no_color_is_honoured(ordinary: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = shown(ordinary, colour=True)
+    # Bold and dim may stay; colours are 30 to 38 and 40 to 48.
+    assert not re.search(r"\x1b\[(?:\d+;)*[34]\d", text)
+
+
+def test_a_met_limit_is_certified(ordinary: Report) -> None:
+    text = flat(shown(ordinary))
+    assert "Met Certified with 95 % confidence: drop at most 0.43 points." in text
+    assert "at most 0.43 (95 %)" in text
+    assert "--max-drop 1% would give about 51.3 kB" in text
+
+
+def test_an_undecided_limit_says_what_it_takes(undecided: Report) -> None:
+    text = flat(shown(undecided))
+    assert "About 12,400 certification samples would decide; this run had 1,000." in text
+    assert text.count("Warning") == len(undecided.warnings)
+    assert "114 others" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["[bold red]w[/]", "\x1b[2Jw", "w\rx", "盆景" * 40, ":smile:"], ids=ascii
+)
+def test_names_do_not_steer_the_terminal(ordinary: Report, name: str) -> None:
+    layers = tuple(replace(row, name=name) for row in ordinary.layers)
+    text = shown(replace(ordinary, layers=layers, model=name, warnings=(name,)))
+    assert not re.search("[\x00-\x09\x0b-\x1f]", text)
+    assert name[:1] == "\x1b" or name[:2].replace("\r", "\ufffd") in text
