@@ -4,10 +4,10 @@
     .venv/bin/python benchmarks/coding.py small.penjing ... [integers.npz ...]
 
 Codes the integers of real networks, one thread, best of several runs: those in the files
-named, ``.penjing`` files or ``.npz`` files of integer arrays.  Without files, the weights of
-the models in PENJING_DATA are rounded to steps of 0.9 standard deviations, which has less
-structure than what penjing's own quantizer leaves.  All weights of a model are coded array by
-array, small ones too, with headers.  Prints one JSON line per row, then a table.
+named, ``.penjing`` files or ``.npz`` files of integer arrays.  Without files, the models in
+PENJING_DATA are quantized first, at trade-offs near those that ``size.py`` finds.  All weights
+of a model are coded array by array, small ones too, with headers.  Prints one JSON line per
+row, then a table.
 
 pcodec and constriction are compared with where they can be imported.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from common import MODELS, emit
+from common import MODELS, BenchModel, calibration_images, emit, load_test
 
 from penjing.core.registry import CODERS
 from penjing.core.tensors import Affine, Array, Tensor
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 
 GOALS = {"context_arithmetic": 40.0, "rans": 250.0}
 """Million weights per second that decoding has to reach."""
-STEP = 0.9
+TRADE_OFFS = {
+    "lenet-300-100": 8e-9,
+    "lenet-5": 3e-8,
+    "resnet20": 5e-8,
+    "resnet56": 8e-10,
+}
+"""Loss that one bit may save, per model."""
 
 
 class Codec(NamedTuple):
@@ -67,7 +73,7 @@ def sources(files: list[Path]) -> Iterator[tuple[str, list[Array]]]:
     """Give each network's name and its integer arrays."""
     if not files:
         for model in MODELS.values():
-            yield f"{model.name} (rounded)", list(rounded(model.path))
+            yield model.name, quantized(model)
     for file in files:
         if file.suffix == ".npz":
             with np.load(file) as arrays:
@@ -79,15 +85,25 @@ def sources(files: list[Path]) -> Iterator[tuple[str, list[Array]]]:
             yield file.stem, [found for name in tensors for found in codes(tensors[name])]
 
 
-def rounded(path: Path) -> Iterator[Array]:
-    """Round the weights of an ONNX file."""
-    import onnx
-    from onnx import numpy_helper
+def quantized(model: BenchModel) -> list[Array]:
+    """Quantize a model with penjing, without a search, and give its integers."""
+    import penjing
 
-    for tensor in onnx.load(path).graph.initializer:
-        weights = numpy_helper.to_array(tensor)
-        if weights.dtype.kind == "f" and weights.ndim > 1:
-            yield narrow(np.rint(weights / (STEP * weights.std())))
+    test = load_test(model.dataset).take(np.arange(0, 1200))
+    step = {
+        "use": "rate_distortion",
+        "trade_off": TRADE_OFFS[model.name],
+        "sequential": False,
+    }
+    result = penjing.compress(
+        str(model.path),
+        {"x": test.x, "y": test.y},
+        calibration=calibration_images(model.dataset, 0, 512).x,
+        recipe=penjing.Recipe.from_dict({"steps": [step]}),
+        budget=penjing.Budget(max_drop=0.9, confidence=None),
+    )
+    tensors = result.artifact.tensors
+    return [found for name in tensors for found in codes(tensors[name])]
 
 
 def codes(tensor: Tensor) -> Iterator[Array]:

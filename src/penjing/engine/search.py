@@ -38,6 +38,9 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"sequential": True},
 )
 """Changes of settings to compare, each on top of the best before it."""
+NEARBY = (0.87, 0.94, 1.12)
+LADDER = (0.4, 0.65, 0.85, 1.25)
+"""Further trade-offs to try, relative to the one found: for estimates, and for a proof."""
 COMPARABLE = 0.4
 """Logarithm of two divergences beyond which their bytes are not compared."""
 LOSS_PER_DROP = 6.0
@@ -308,7 +311,7 @@ class Search:
     def _fill_ladder(self, final: float, settings: dict[str, Any]) -> None:
         """Add neighbours of the final trade-off, so that the proof has steps to climb."""
         factors: tuple[float, ...]
-        factors = (0.8, 1.25) if self.budget.confidence is None else (0.4, 0.65, 0.85, 1.25)
+        factors = NEARBY if self.budget.confidence is None else LADDER
         if self.budget.max_drop is None:
             factors = (1.03, 1.08, 1.25)  # those beside it that are a little smaller
         for step, factor in enumerate(factors):
