@@ -23,11 +23,17 @@ except ModuleNotFoundError:  # compiled by hand, outside a build
 
 _NATIVE = Path("src/penjing/coders/native")
 _LIBRARY = f"libpenjing_coder{ {'win32': '.dll', 'darwin': '.dylib'}.get(sys.platform, '.so') }"
+_COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-std=c99", "-O3", "-DNDEBUG", "-fPIC", "-shared", "-fvisibility=hidden")
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[misc,unused-ignore]  # may be object
     """Puts the compiled library into wheels and editable installs."""
+
+    def dependencies(self) -> list[str]:
+        """Ask for the compiler on PyPI where there is no other."""
+        has_one = os.environ.get("CC") or any(shutil.which(name) for name in _COMPILERS)
+        return [] if has_one else ["ziglang"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and add the library to a wheel; an editable install finds it in place."""
@@ -56,7 +62,7 @@ def _compiler() -> list[str]:
     """Name the C compiler: $CC, one on the PATH, or the one in the ziglang package."""
     if chosen := os.environ.get("CC"):
         return chosen.split()
-    for name in ("cc", "gcc", "clang"):
+    for name in _COMPILERS:
         if found := shutil.which(name):
             return [found]
     if importlib.util.find_spec("ziglang"):

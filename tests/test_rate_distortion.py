@@ -182,7 +182,7 @@ def test_pruned_weights_stay_zero() -> None:
 def test_a_bias_has_its_own_step_and_no_rate() -> None:
     stated = problem(biased=True)
     (coarse,) = quantize([stated], (2.0, 0.001), 5.0, rate_term=True, descents=4)
-    assert (coarse[:, :-1] == 0).mean() > 0.9
+    assert (coarse[:, :-1] == 0).mean() > 0.8
     assert np.all(coarse[:, -1] != 0)
 
 

@@ -73,7 +73,10 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.parametrize(("data", "message"), BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("from_file", [False, True], ids=["bytes", "file"])
 def test_broken_models_are_refused(
-    data: Callable[[], bytes], message: str, from_file: bool, tmp_path: Path
+    data: Callable[[], bytes],
+    message: str,
+    from_file: bool,  # noqa: FBT001  # pytest passes it by name
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(data())

@@ -41,7 +41,8 @@ class Layer:
 
     def moved(self, name: str, size: float) -> Array:
         array = self.weights[name].tensor.dense()
-        return array + (size * self.rng.normal(size=array.shape)).astype(array.dtype)
+        noise = np.asarray(self.rng.normal(0, size, array.shape), array.dtype)
+        return np.asarray(array + noise)
 
     def run(self, changes: Mapping[str, Array]) -> list[Array]:
         written = self.model.backend.write_weights(self.model.native, changes)
@@ -63,7 +64,7 @@ class Layer:
 
     def loss(self, changes: Mapping[str, Array]) -> float:
         pairs = zip(self.run({**self.disturbed, **changes}), self.outputs, strict=True)
-        total = sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in pairs)
+        total = sum(float(np.square(a.astype(float) - b).sum()) for a, b in pairs)
         return total / (8 * len(self.batches))
 
     def predicted(self, seen: Statistics, changes: Mapping[str, Array]) -> float:
@@ -93,7 +94,9 @@ class Layer:
 @pytest.mark.parametrize("disturbed", [False, True], ids=["plain", "disturbed"])
 @pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
 def test_statistics_tell_the_error_energy(
-    build: Callable[[], Any], disturbed: bool, monkeypatch: pytest.MonkeyPatch
+    build: Callable[[], Any],
+    disturbed: bool,  # noqa: FBT001  # pytest passes it by name
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(moments, "FEWEST_POSITIONS", 10**9)
     layer = Layer(build, disturbed=disturbed)

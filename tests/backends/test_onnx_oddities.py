@@ -9,8 +9,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from penjing.core.data import Part, open_data
 from penjing.core.model import MATRIX_KINDS, Model, Statistics
 from penjing.core.registry import BACKENDS
+from penjing.engine.observe import observe
 from penjing.testing.onnx_oddities import ODDITIES
 from penjing.testing.onnx_zoo import LAYERS
 
@@ -127,6 +129,16 @@ def test_integers_are_never_floats() -> None:
     for name in ("quantized", "four_bits"):
         weights = opened(ODDITIES[name]()).weights().values()
         assert {w.is_float for w in weights if "int" in w.tensor.dtype.name} == {False}
+
+
+@pytest.mark.parametrize("name", ["one_sample", "four_samples"])
+def test_models_of_a_fixed_size_are_observed(name: str) -> None:
+    model = opened(ODDITIES[name]())
+    rows = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
+    data = open_data(rows, model.backend.inputs(model.native))
+    seen = observe(model, Part(data, np.arange(10)), 0).statistics
+    assert set(seen) == {"w", "v"}
+    assert seen["w"].samples in {10, 12}
 
 
 @pytest.mark.parametrize("name", ["lstm_forward", "conv_2d", "tied", "matmul_residual"])

@@ -96,8 +96,26 @@ def _converted(estimator: Any, where: str, locale: str) -> Any:
             f"skl2onnx cannot convert it: {first[:LONGEST_MESSAGE]}",
             "convert it with other options yourself, and give the .onnx file",
         ) from error
+    _restore_names(made.graph, [name for name, _ in types])
     _drop_unread_inputs(made.graph)
     return made
+
+
+def _restore_names(graph: Any, names: list[str]) -> None:
+    """Call inputs what their columns are called; skl2onnx takes letters and digits only."""
+    taken = {name for node in graph.node for name in node.output}
+    taken |= {tensor.name for tensor in graph.initializer}
+    renamed = {
+        value.name: name
+        for value, name in zip(graph.input, names, strict=True)
+        if name not in taken
+    }
+    for value in graph.input:
+        value.name = renamed.get(value.name, value.name)
+    for node in graph.node:
+        sources = [renamed.get(name, name) for name in node.input]
+        del node.input[:]
+        node.input.extend(sources)
 
 
 def _drop_unread_inputs(graph: Any) -> None:

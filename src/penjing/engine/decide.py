@@ -127,8 +127,8 @@ class Decider:
         limit, confidence = self.budget.max_drop, self.budget.confidence
         assert limit is not None
         assert confidence is not None
-        ladder = self._ladder()
-        if limit == 0 or not ladder:
+        ladder = self._ladder() if limit > 0 else []
+        if not ladder:
             return self._keep_lossless(None)
         steps: list[tuple[str, Evidence | Callable[[], Evidence]]] = [
             (c.label, lambda c=c: self.judged(c).evidence)  # type: ignore[misc]

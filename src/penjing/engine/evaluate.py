@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from penjing.core.tensors import Array
 
 BATCH_ROWS = 128
-LARGEST_BATCH_BYTES = 32 * 2**20
-"""Inputs of one batch; models with large inputs run in smaller batches."""
+LARGEST_BATCH_BYTES = 3 * 2**17
+"""Inputs of one batch as floats.  What a model computes on the way grows with them: larger
+batches of images leave the processor's caches, which is slower and takes more memory."""
 FARTHEST = 1e6
 """Divergence at which outputs have nothing in common with the original's."""
 
@@ -64,7 +65,7 @@ class Batching:
 
 def _row_bytes(port: Port) -> int:
     sizes = [size or 1 for axis, size in enumerate(port.shape) if axis != port.batch_axis]
-    width = 8 if port.dtype == "str" else np.dtype(port.dtype).itemsize
+    width = 8 if port.dtype == "str" else max(4, np.dtype(port.dtype).itemsize)
     return int(np.prod(sizes)) * width
 
 
@@ -92,10 +93,11 @@ def run_all(model: Runs, part: Part) -> dict[str, Array]:
     def one(batch: Batch) -> dict[str, Array]:
         feed = padded(batch, model.inputs, batching) if batching.fixed else batch.inputs
         results = model.run(feed)
+        fed = batching.rows if batching.fixed else batch.rows
         return {
             name: np.moveaxis(results[name], axis, 0)[: batch.rows]
             for name, axis in axes.items()
-            if results[name].ndim > axis
+            if results[name].ndim > axis and results[name].shape[axis] == fed
         }
 
     pieces = list(_in_order(one, part.batches(batching.rows)))

@@ -57,6 +57,7 @@ def observe(
         DataError: the original gives NaN or infinity on these rows.
     """
     statistics: dict[str, Statistics] = {}
+    prober = _Prober(model, calibration, statistics, on_step, classes=classes)
     walker = None
     if isinstance(model.backend, Observes):
         ports = Running(model).inputs
@@ -73,7 +74,6 @@ def observe(
         for name, samples in _metric_samples(model, statistics).items():
             metric = _row_metric(walker, name, samples, seed, classes=classes)
             statistics[name] = replace(statistics[name], row_metric=metric)
-    prober = _Prober(model, calibration, statistics, on_step, classes=classes)
     return Observation(statistics, prober.from_noise(seed), walker, prober)
 
 
@@ -193,7 +193,7 @@ def _row_metric(
     on the natural gradient method", JMLR 2020), the inverse variance for other outputs.
     """
     found = walker.jacobian(name, samples, seed)
-    if found is None:
+    if found is None or found[1].ndim != 2:  # noqa: PLR2004  # one row of outputs per sample
         return None
     jacobian, outputs = found
     if classes and outputs.shape[1] > 1:

@@ -10,11 +10,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from penjing.core.data import Splits, split
-from penjing.core.errors import ModelError, UnsupportedError
+from penjing.core.errors import ConfigError, ModelError, UnsupportedError
 from penjing.core.measure import Verdict
 from penjing.core.metric import choose_metric
 from penjing.core.model import MATRIX_KINDS
-from penjing.core.recipe import Recipe
+from penjing.core.recipe import LARGEST_SEED, Recipe
 from penjing.core.registry import METRICS
 from penjing.core.technique import Observation
 from penjing.engine import evidence_header, reporting
@@ -47,6 +47,8 @@ def compress(job: Job) -> Result:
         PenjingError: the model, the data or the settings cannot be used; nothing is written.
     """
     clock = _Clock()
+    if not 0 <= job.seed <= LARGEST_SEED:
+        raise ConfigError("seed", f"must be in [0, {LARGEST_SEED}], got {job.seed}")
     check_weights(job.model)
     splits = split(job.data, job.calibration, job.test, job.seed)
     job.progress("splitting data", 1.0, splits.describe())
@@ -68,6 +70,10 @@ def compress(job: Job) -> Result:
     warnings = left_alone(job.model, decision)
     if job.strict and warnings:
         raise UnsupportedError("--strict", warnings[0], "run without --strict to accept this")
+    before = evidence_header.original_bytes(job)
+    if artifact.size_bytes >= before:
+        larger = f"the file is no smaller than the model as it came ({before} bytes)"
+        warnings += (f"{larger}: a model so small gains less than its evidence takes",)
     report = reporting.build(
         job, splits, search, decision, proof, artifact, times, clock.seconds(), warnings
     )
@@ -83,7 +89,9 @@ def check_weights(model: Model) -> None:
     weights = model.weights()
     if not weights:
         raise ModelError(
-            "model", "has no weights to compress", "are they computed inside the graph?"
+            "model",
+            "has no weights to compress",
+            "are they computed inside the graph, or only a few numbers?",
         )
     for name, weight in weights.items():
         array = weight.tensor.dense()

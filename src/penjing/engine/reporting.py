@@ -80,7 +80,7 @@ def build(  # noqa: PLR0913, PLR0917  # one call gathers everything a run has fo
         sha256=artifact.sha256,
         seconds=seconds,
         environment=_environment(),
-        offers=_offers(search),
+        offers=_offers(search, decision),
         warnings=warnings,
         higher_is_better=proof.metric.higher_is_better,
     )
@@ -194,19 +194,21 @@ def _damage(search: Search, decision: Decision) -> dict[str, float]:
     return {name: value / total for name, value in found.items()}
 
 
-def _offers(search: Search) -> tuple[Offer, ...]:
-    """Say what other limits would have bought, as far as the search has looked."""
-    offers = []
+def _offers(search: Search, decision: Decision) -> tuple[Offer, ...]:
+    """Say what other limits would have bought, as far as the search has looked.
+
+    Only looser limits with a smaller file and tighter ones with a larger file are of use.
+    """
+    asked, chosen = search.budget.max_drop, decision.chosen.size_bytes
+    if asked is None:
+        return ()
+    offers: list[Offer] = []
     for limit in OFFERED_LIMITS:
-        within = [c for c in search.candidates if search.within(c, limit)]
-        if within and limit != search.budget.max_drop:
-            offers.append(Offer(limit, min(c.size_bytes for c in within)))
-    kept = [
-        offer
-        for index, offer in enumerate(offers)
-        if index == 0 or offer.size_bytes < offers[index - 1].size_bytes
-    ]
-    return tuple(kept)
+        sizes = [c.size_bytes for c in search.candidates if search.within(c, limit)]
+        useful = sizes and ((limit > asked) == (min(sizes) < chosen)) and limit != asked
+        if useful and (not offers or min(sizes) < offers[-1].size_bytes):
+            offers.append(Offer(limit, min(sizes)))
+    return tuple(offers)
 
 
 def _environment() -> dict[str, str]:

@@ -112,7 +112,7 @@ def branches() -> Any:
             ],
             "branch",
             [],
-            [port("z", "float32", None or ["n", 3])],
+            [port("z", "float32", ["n", 3])],
             [numpy_helper.from_array(draw(seed, w=(20, 20))["w"], "inner")],
         )
 
@@ -213,7 +213,7 @@ def sparse() -> Any:
 def quantized() -> Any:
     """Whole numbers with scales: ``DequantizeLinear`` and ``QLinearMatMul``."""
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, Any] = {
         "q": rng.integers(-9, 9, (6, 20)).astype(np.int8),
         "p": rng.integers(-9, 9, (20, 20)).astype(np.int8),
         "scale": np.full(20, 0.01, np.float32),
@@ -237,8 +237,8 @@ def four_bits() -> Any:
 
     rng = np.random.default_rng(0)
     packed = rng.integers(0, 255, (20, 1, 16)).astype(np.uint8)
-    arrays = {"q": packed, "scale": np.full(20, 0.01, np.float32)} | draw(v=(20, 3))
-    known = {"K": 32, "N": 20, "bits": 4, "block_size": 32}
+    arrays: dict[str, Any] = {"q": packed, **draw(scale=(20,), v=(20, 3))}
+    known: dict[str, Any] = {"K": 32, "N": 20, "bits": 4, "block_size": 32}
     inner = helper.make_node(
         "MatMulNBits", ["x", "q", "scale"], ["h"], domain="com.microsoft", **known
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 POSITIONS_PER_COLUMN = 32
 """Positions looked at for each column of a gram, over all samples; random beyond that."""
-FEWEST_POSITIONS = 16
+FEWEST_POSITIONS = 32
 """Positions looked at per sample where a sample has as many."""
 
 

@@ -154,7 +154,7 @@ class StagedWalker:
     def jacobian(self, name: str, samples: int, seed: int) -> tuple[Array, Array] | None:
         """See ``Walker.jacobian``."""
         uses = [use for stage in self.plan.stages for n, use in stage.layer if n == name]
-        if len(uses) != 1 or uses[0].how not in {"rows", "conv"}:
+        if len(uses) != 1 or uses[0].how not in {"rows", "conv"} or not uses[0].has_goal:
             return None
         asked = Jacobian(self.feeding, uses[0].node)
         derivatives, outputs = [], []

@@ -179,6 +179,13 @@ static void decoder_start(Decoder *d, const uint8_t *in, size_t size) {
     d->code |= decoder_word(d);
 }
 
+INLINE void decoder_shift(Decoder *d) {
+    if (d->range < ((uint64_t)1 << 32)) {
+        d->range <<= 32;
+        d->code = d->code << 32 | decoder_word(d);
+    }
+}
+
 INLINE int decode_bit(Decoder *d, uint32_t one) {
     uint64_t bound = (d->range >> 16) * one;
     int bit = d->code < bound;
@@ -188,11 +195,18 @@ INLINE int decode_bit(Decoder *d, uint32_t one) {
         d->code -= bound;
         d->range -= bound;
     }
-    if (d->range < ((uint64_t)1 << 32)) {
-        d->range <<= 32;
-        d->code = d->code << 32 | decoder_word(d);
-    }
+    decoder_shift(d);
     return bit;
+}
+
+/* The same without a branch, for bits that no processor can guess. */
+INLINE int decode_even_bit(Decoder *d, uint32_t one) {
+    uint64_t bound = (d->range >> 16) * one, rest = d->range - bound;
+    uint64_t taken = 0 - (uint64_t)(d->code < bound);
+    d->range = rest ^ ((rest ^ bound) & taken);
+    d->code -= bound & ~taken;
+    decoder_shift(d);
+    return (int)(taken & 1);
 }
 
 /* ---- 2. adaptive context coder -------------------------------------------------------------- */
@@ -408,9 +422,14 @@ INLINE void side_sums(const Model *m, Side *s, const int8_t *seen, const ptrdiff
 }
 
 INLINE uint32_t code_sign(Port *port, Model *m, const Side *s, int negative, int near, int what) {
+    if (near == 0 && what == DECODE) return (uint32_t)decode_even_bit(&port->decoder, 32768);
     if (near == 0) return (uint32_t)port_bit(port, m->tables, 32768, negative, what);
     const Squash *q = squash_of(m->tables, s->logit);
-    negative = port_bit(port, m->tables, q->one | 1, negative, what);
+    if (what == DECODE) {
+        negative = decode_even_bit(&port->decoder, q->one | 1);
+    } else {
+        negative = port_bit(port, m->tables, q->one | 1, negative, what);
+    }
     uint32_t squares = 0, h;
     for (int j = 0; j < 2 * near; j++) squares += (uint32_t)(s->sum[j] * s->sum[j]);
     h = m->side_information + ((q->spread * squares) >> 2);

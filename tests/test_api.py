@@ -1,0 +1,472 @@
+"""The whole job through the functions people call, and one clear error for bad input."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import penjing
+from penjing.artifact.artifact import Artifact
+from penjing.core.data import open_data, split
+from penjing.core.errors import ConfigError, DataError, ModelError, UnsupportedError
+from penjing.engine import latency
+from penjing.engine import pipeline as engine
+from penjing.engine.packing import session_of
+from penjing.engine.search import Search
+from penjing.testing.onnx_models import TOYS, mlp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from penjing.core.tensors import Array
+    from penjing.engine.job import Result
+
+onnx = pytest.importorskip("onnx")
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(1500, 12)).astype(np.float32)
+POINT = penjing.Budget(max_drop=0.03, confidence=None)
+
+
+@pytest.fixture(autouse=True)
+def _no_time_for_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time a few runs only: no test here is about speed."""
+    monkeypatch.setattr(latency, "MOST_RUNS", latency.FEWEST_RUNS)
+
+
+def run(model: Any, inputs: Mapping[str, Array]) -> list[Array]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return [np.asarray(output) for output in session.run(None, dict(inputs))]
+
+
+def labelled(model: Any, x: Array = X) -> tuple[Array, Array]:
+    """Draw labels from the model's own scores, so that it is as right as it is sure."""
+    scores = 6.0 * run(model, {"x": x})[0]
+    return x, (scores + np.random.default_rng(1).gumbel(size=scores.shape)).argmax(axis=1)
+
+
+DATA = labelled(mlp())
+KINDS = {"float": 1, "int64": 7, "str": 8}
+
+
+def graph(
+    nodes: list[tuple[Any, ...]],
+    arrays: Mapping[str, Array],
+    *,
+    x: list[int | str] | None = None,
+    y: tuple[str, list[int | str]] = ("float", ["n", 3]),
+    opset: int = 17,
+) -> Any:
+    """Build a model from (operator, inputs, outputs, attributes)."""
+    helper = onnx.helper
+    made = helper.make_graph(
+        [helper.make_node(n[0], n[1], n[2], **(n[3] if len(n) > 3 else {})) for n in nodes],
+        "g",
+        [helper.make_tensor_value_info("x", KINDS["float"], x or ["n", 12])],
+        [helper.make_tensor_value_info("y", KINDS[y[0]], y[1])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)])
+    model.ir_version = 8
+    return model
+
+
+WEIGHT = (RNG.normal(size=(12, 3)) * 2).astype(np.float32)
+TALL = RNG.normal(size=(12, 40)).astype(np.float32)
+PRODUCT = [("MatMul", ["x", "w"], ["y"])]
+
+
+def linear(weight: Array = WEIGHT, **options: Any) -> Any:
+    return graph(PRODUCT, {"w": weight}, **options)
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "MOST_RUNS", latency.FEWEST_RUNS)
+        return penjing.compress(mlp(), DATA, budget=penjing.Budget(max_drop=0.05))
+
+
+# --- what comes out -----------------------------------------------------------------------
+
+
+def test_a_model_becomes_smaller_and_its_limit_is_proven(result: Result) -> None:
+    summary = result.summary()
+    assert result.met
+    assert summary["verdict"] == "met"
+    assert summary["ratio"] > 3
+    assert summary["drop"] <= summary["drop_upper"] <= 0.05
+    assert summary["bytes"] == len(result.artifact.to_bytes())
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_the_file_loaded_back_gives_what_the_report_says(
+    result: Result, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.penjing"
+    result.artifact.save(path)
+    x, y = DATA
+    split = result.report.splits
+    rows = penjing.compress(mlp(), DATA, budget=POINT).report.splits
+    assert split == rows, "the split depends on the seed alone"
+    np.savez(tmp_path / "all.npz", x=x, y=y)
+    before = (run(mlp(), {"x": x})[0].argmax(axis=1) == y).mean()
+    after = (penjing.predict(path, {"x": x})["y"].argmax(axis=1) == y).mean()
+    assert penjing.evaluate(path, tmp_path / "all.npz").value.value == pytest.approx(after)
+    assert before - after <= 0.05
+    assert path.stat().st_size == result.report.after.size_bytes
+    plain = penjing.unpack(path, tmp_path / "plain.onnx")
+    onnx.checker.check_model(str(tmp_path / "plain.onnx"))
+    assert plain == (tmp_path / "plain.onnx").stat().st_size
+
+
+def test_figures_come_from_the_file_on_the_certification_rows(result: Result) -> None:
+    model = penjing.wrap(mlp())
+    data = open_data(DATA, model.backend.inputs(model.native))
+    part = split(data, None, None, 0).certification
+    session = session_of(Artifact.from_bytes(result.artifact.to_bytes()))
+    x, y = DATA[0][part.rows], DATA[1][part.rows]
+    right = session.run({"x": x})["y"].argmax(axis=1) == y
+    assert result.report.after.metric.value == pytest.approx(right.mean())
+    assert result.report.splits["certification"]["rows"] == len(x)
+
+
+def test_the_header_holds_evidence_and_no_times(result: Result) -> None:
+    header = result.artifact.header
+    text = json.dumps(header).lower()
+    for word in ("seconds", "latency", "_ms", "date", "time", "thread", "python", "machine"):
+        assert word not in text, word
+    assert header["evidence"]["verdict"] == "met"
+    assert header["evidence"]["upper"] == pytest.approx(
+        result.report.certificate["upper"], rel=1e-5
+    )
+    assert header["recipe"]["steps"][0]["use"] == "rate_distortion"
+    assert header["original_bytes"] == result.report.before.size_bytes
+
+
+def test_the_recipe_of_a_file_makes_it_again(result: Result) -> None:
+    recipe = penjing.Recipe.from_dict(result.artifact.header["recipe"])
+    again = penjing.compress(mlp(), DATA, budget=penjing.Budget(max_drop=0.05), recipe=recipe)
+    first, second = result.artifact.arrays(), again.artifact.arrays()
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+    assert len(again.report.candidates) == 2
+    assert again.artifact.header["recipe"] == result.artifact.header["recipe"]
+
+
+def test_the_model_given_is_not_changed() -> None:
+    model = mlp()
+    before = model.SerializeToString()
+    wrapped = penjing.wrap(model)
+    weights = {name: w.tensor.dense().copy() for name, w in wrapped.weights().items()}
+    penjing.compress(wrapped, DATA, budget=POINT, time_limit_s=0.1)
+    penjing.compress(model, DATA, budget=POINT, time_limit_s=0.1)
+    assert model.SerializeToString() == before
+    for name, weight in wrapped.weights().items():
+        np.testing.assert_array_equal(weight.tensor.dense(), weights[name])
+
+
+def test_the_ledger_accounts_for_every_byte(result: Result) -> None:
+    report = result.report
+    total = sum(row.size_bytes for row in report.layers) + sum(report.overhead.values())
+    assert total == report.after.size_bytes
+    assert {row.name for row in report.layers} == set(penjing.wrap(mlp()).weights())
+    assert sum(row.damage for row in report.layers) == pytest.approx(1)
+
+
+def test_labels_of_candidates_are_names(result: Result) -> None:
+    labels = [row.label for row in result.report.candidates]
+    assert len(set(labels)) == len(labels)
+    assert [row.status for row in result.report.candidates].count("chosen") == 1
+
+
+# --- budgets ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("confidence", [0.95, None])
+@pytest.mark.parametrize("limit", [1000, 1600])
+def test_a_size_limit_is_about_the_written_file(limit: int, confidence: float | None) -> None:
+    budget = penjing.Budget(max_size_bytes=limit, confidence=confidence)
+    found = penjing.compress(mlp(), DATA, budget=budget)
+    assert found.met
+    assert 0.6 * limit < len(found.artifact.to_bytes()) <= limit
+
+
+def test_evidence_that_no_longer_fits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Search, "fits", lambda _self, _candidate: True)
+    found = penjing.compress(
+        mlp(), DATA, budget=penjing.Budget(max_size_bytes=500, confidence=None)
+    )
+    assert found.summary()["verdict"] == "missed"
+    assert "more than 500" in found.report.reason
+    assert found.artifact.header["evidence"]["verdict"] == "missed"
+
+
+@pytest.mark.parametrize("confidence", [0.95, None])
+def test_no_drop_at_all_is_lossless_packing(confidence: float | None) -> None:
+    recipe = penjing.Recipe.from_dict({"steps": [{"use": "rate_distortion"}]})
+    for given in (None, recipe):
+        found = penjing.compress(
+            mlp(),
+            DATA,
+            budget=penjing.Budget(max_drop=0, confidence=confidence),
+            recipe=given,
+        )
+        assert found.met
+        assert found.summary()["drop"] == 0
+        assert "lossless" in found.report.reason
+        for name, array in found.artifact.arrays().items():
+            np.testing.assert_array_equal(
+                array, penjing.wrap(mlp()).weights()[name].tensor.dense()
+            )
+
+
+@pytest.mark.parametrize("confidence", [0.95, None])
+def test_a_recipe_that_makes_the_file_larger_is_not_kept(confidence: float | None) -> None:
+    recipe = penjing.Recipe.from_dict(
+        {"steps": [{"use": "rate_distortion", "trade_off": 1e-15, "only": "w"}]}
+    )
+    # A table of few values is smaller as it is than as codes that keep every digit.
+    weight = RNG.permutation(np.repeat(np.array([1.3, -0.7, 0.2], np.float32), 160))
+    model = linear(weight.reshape(12, 40), y=("float", ["n", 40]))
+    x, y = labelled(model)
+    found = penjing.compress(
+        model,
+        (x, y),
+        budget=penjing.Budget(max_drop=0.05, confidence=confidence),
+        recipe=recipe,
+    )
+    lossless, other = found.report.candidates
+    assert other.size_bytes > lossless.size_bytes
+    assert lossless.status == "chosen"
+    assert "nothing that was tried gives a smaller file" in found.report.reason
+
+
+def test_a_file_larger_than_the_model_is_warned_about() -> None:
+    found = penjing.compress(linear(), labelled(linear()), budget=POINT, time_limit_s=0)
+    assert found.report.ratio < 1
+    assert "no smaller than the model" in found.report.warnings[0]
+
+
+def test_interrupted_searches_keep_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = Search.attempt
+
+    def impatient(search: Search, *arguments: Any) -> Any:
+        if len(search.candidates) == 6:
+            raise KeyboardInterrupt
+        return attempt(search, *arguments)
+
+    monkeypatch.setattr(Search, "attempt", impatient)
+    found = penjing.compress(mlp(), DATA, budget=penjing.Budget(max_drop=0.05))
+    assert len(found.report.candidates) == 6
+    assert found.report.ratio > 1
+
+
+def test_an_interrupt_while_observing_leaves_lossless_packing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "observe", interrupted)
+    found = penjing.compress(mlp(), DATA, budget=POINT)
+    assert [row.label for row in found.report.candidates] == ["lossless"]
+    assert found.met
+
+
+def test_strict_refuses_what_was_left_alone() -> None:
+    recipe = penjing.Recipe.from_dict({"steps": [{"use": "rate_distortion", "only": "w1"}]})
+    with pytest.raises(UnsupportedError, match="left alone"):
+        penjing.compress(mlp(), DATA, budget=POINT, recipe=recipe, strict=True)
+
+
+def test_the_command_that_makes_it_again_has_every_setting(tmp_path: Path) -> None:
+    onnx.save(mlp(), tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", x=DATA[0], y=DATA[1])
+    options: dict[str, Any] = {
+        "budget": penjing.Budget(max_drop=0.0123456789, max_size_bytes=3000),
+        "seed": 7,
+        "time_limit_s": 0,
+    }
+    model, data = str(tmp_path / "m.onnx"), str(tmp_path / "d.npz")
+    words = penjing.compress(model, data, **options).report.reproduce.split()
+    assert words[:5] == ["penjing", "compress", model, "--data", data]
+    given = dict(zip(words[5::2], words[6::2], strict=True))
+    assert float(given["--max-drop"]) == 0.0123456789
+    assert given["--max-size"] == "3000"
+    assert given["--seed"] == "7"
+    assert float(given["--confidence"]) == 0.95
+    assert penjing.compress(model, DATA, **options).report.reproduce == ""
+    test = (DATA[0][:700], DATA[1][:700])
+    assert penjing.compress(model, data, test=test, **options).report.reproduce == ""
+
+
+# --- kinds of models ----------------------------------------------------------------------
+
+CASES: dict[str, tuple[Any, Any]] = {
+    "fixed batch of one": (linear(x=[1, 12], y=("float", [1, 3])), X[:200]),
+    "fixed batch of seven": (linear(x=[7, 12], y=("float", [7, 3])), X[:200]),
+    "classes only": (
+        graph(
+            [
+                ("MatMul", ["x", "w"], ["s"]),
+                ("ArgMax", ["s"], ["y"], {"axis": 1, "keepdims": 0}),
+            ],
+            {"w": WEIGHT},
+            y=("int64", ["n"]),
+        ),
+        X[:300],
+    ),
+    "names": (
+        graph(
+            [
+                ("MatMul", ["x", "w"], ["s"]),
+                ("ArgMax", ["s"], ["a"], {"axis": 1, "keepdims": 0}),
+                ("Cast", ["a"], ["y"], {"to": 8}),
+            ],
+            {"w": WEIGHT},
+            y=("str", ["n"]),
+        ),
+        X[:300],
+    ),
+    "batch on axis 1": (
+        graph(
+            [("Transpose", ["x"], ["t"], {"perm": [1, 0]}), ("MatMul", ["t", "w"], ["y"])],
+            {"w": WEIGHT},
+            x=[12, "n"],
+        ),
+        X[:300].T.copy(),
+    ),
+    "sequences": (
+        linear(x=["n", 4, 12], y=("float", ["n", 4, 3])),
+        X[:1200].reshape(300, 4, 12),
+    ),
+    "embedding": (TOYS["embedding"](), {"ids": RNG.integers(0, 20, (300, 5))}),
+    "recurrent": (TOYS["gru"](), RNG.normal(size=(150, 5, 6)).astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_models_of_every_kind_are_compressed(name: str) -> None:
+    model, data = CASES[name]
+    found = penjing.compress(
+        model, data, budget=penjing.Budget(max_drop=0.2, confidence=None), time_limit_s=0.3
+    )
+    assert found.report.metric in {"agreement", "deviation"}
+    smallest = min(row.size_bytes for row in found.report.candidates)
+    assert smallest < found.report.candidates[0].size_bytes
+
+
+@pytest.mark.parametrize("metric", ["rmse", "mse", "mae"])
+def test_regression_is_certified_approximately(metric: str) -> None:
+    model = linear(TALL, y=("float", ["n", 40]))
+    values = run(model, {"x": X[:400]})[0]
+    noisy = values + np.random.default_rng(3).normal(size=values.shape)
+    found = penjing.compress(
+        model,
+        (X[:400], noisy),
+        metric=metric,
+        budget=penjing.Budget(max_drop=0.03),
+    )
+    assert found.met
+    assert found.report.certificate["approximate"]
+    assert found.report.certificate["upper"] <= 0.03
+    assert not found.report.higher_is_better
+    assert found.report.layers[0].bits_per_weight < 12
+
+
+def test_too_few_rows_to_prove_anything_say_so() -> None:
+    model = linear(TALL, y=("float", ["n", 40]))
+    values = run(model, {"x": X[:40]})[0]
+    values = values + np.random.default_rng(3).normal(size=values.shape)
+    found = penjing.compress(model, (X[:40], values))
+    summary = found.summary()
+    assert summary["verdict"] == "undecided"
+    assert summary["drop_upper"] is None
+    assert json.dumps(summary, allow_nan=False)
+
+
+def test_small_constants_that_others_divide_by_are_not_ruined() -> None:
+    scale = np.concatenate([[1e3], np.full(39, 1e-3)]).astype(np.float32)
+    nodes: list[tuple[Any, ...]] = [("MatMul", ["x", "w"], ["s"]), ("Div", ["s", "d"], ["y"])]
+    model = graph(nodes, {"w": TALL, "d": scale}, y=("float", ["n", 40]))
+    found = penjing.compress(model, X[:400], metric="deviation", budget=POINT)
+    assert found.met
+    assert np.isfinite(found.summary()["drop"])
+
+
+def test_masks_of_infinities_are_left_as_they_are() -> None:
+    mask = np.where(np.arange(40) % 4 == 0, -np.inf, 0).astype(np.float32)
+    nodes: list[tuple[Any, ...]] = [
+        ("MatMul", ["x", "w"], ["s"]),
+        ("Add", ["s", "mask"], ["masked"]),
+        ("Softmax", ["masked"], ["y"], {"axis": 1}),
+    ]
+    model = graph(nodes, {"w": TALL, "mask": mask}, y=("float", ["n", 40]))
+    found = penjing.compress(model, X[:400], budget=penjing.Budget(max_drop=0.05))
+    np.testing.assert_array_equal(found.artifact.arrays()["mask"], mask)
+    assert found.report.ratio > 1
+
+
+# --- bad input ----------------------------------------------------------------------------
+
+
+def with_nan(array: Array) -> Array:
+    bad = array.copy()
+    bad[1, 1] = np.nan
+    return bad
+
+
+Y = DATA[1]
+BAD: dict[str, tuple[Any, Any, dict[str, Any], type[penjing.PenjingError], str]] = {
+    "NaN weights": (linear(with_nan(WEIGHT)), DATA, {}, ModelError, "weight 'w'.*NaN"),
+    "no weights": (graph([("Relu", ["x"], ["y"])], {}), DATA, {}, ModelError, "no weights"),
+    "NaN outputs": (
+        graph([("MatMul", ["x", "w"], ["s"]), ("Log", ["s"], ["y"])], {"w": WEIGHT}),
+        X,
+        {},
+        DataError,
+        "NaN or infinity in 'y'",
+    ),
+    "old opset": (linear(opset=6), DATA, {}, ModelError, "opset 6"),
+    "future opset": (linear(opset=99), DATA, {}, ModelError, "cannot load it"),
+    "not a model": (b"nothing of the kind", DATA, {}, ModelError, "model"),
+    "an object": (object(), DATA, {}, UnsupportedError, "no backend knows"),
+    "no such model": ("gone.onnx", DATA, {}, ModelError, "no such file"),
+    "a pickle": (__file__, DATA, {}, ModelError, "no kind of model file"),
+    "NaN data": (linear(), (with_nan(X), Y), {}, DataError, "array 'x'.*NaN"),
+    "wrong shape": (linear(), (X[:, :5], Y), {}, DataError, r"array 'x'.*\(1500, 5\)"),
+    "no such data": (linear(), "gone.npz", {}, DataError, "gone.npz"),
+    "no data": (linear(), (X[:0], Y[:0]), {}, DataError, "no rows"),
+    "two rows": (linear(), (X[:2], Y[:2]), {}, DataError, "too few"),
+    "too few labels": (linear(), (X, Y[:5]), {}, DataError, "number of rows"),
+    "one class": (linear(), (X, 0 * Y), {}, DataError, "one class"),
+    "labels too large": (linear(), (X, Y + 5), {}, DataError, "3 classes"),
+    "negative labels": (linear(), (X, Y - 1), {}, DataError, "smallest is -1"),
+    "one fixed row": (linear(x=[1, 12]), (X[:3], Y[:3]), {}, DataError, "one class"),
+    "unknown metric": (linear(), DATA, {"metric": "acuracy"}, ConfigError, "accuracy"),
+    "wrong metric": (linear(), DATA, {"metric": "rmse"}, DataError, "wrong for the task"),
+    "no labels": (linear(), X, {"metric": "accuracy"}, DataError, "labels"),
+    "negative seed": (linear(), DATA, {"seed": -1}, ConfigError, "seed"),
+    "same rows twice": (linear(), DATA, {"test": DATA}, DataError, "same rows"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, data, options, kind, message = BAD[name]
+    with pytest.raises(penjing.PenjingError, match=f"(?s){message}") as raised:
+        penjing.compress(model, data, **options)
+    assert type(raised.value) is kind
+    assert raised.value.where
+    assert raised.value.problem
+    assert not list(tmp_path.iterdir())
