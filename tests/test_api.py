@@ -470,3 +470,24 @@ def test_bad_input_is_one_clear_error(
     assert raised.value.where
     assert raised.value.problem
     assert not list(tmp_path.iterdir())
+
+
+# --- scikit-learn -------------------------------------------------------------------------
+
+
+def test_a_fitted_estimator_is_compressed_and_certified() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    pytest.importorskip("skl2onnx")
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = datasets.load_digits(return_X_y=True)
+    mlp = MLPClassifier((32,), solver="lbfgs", max_iter=60, tol=1e-1, random_state=0)
+    fitted = make_pipeline(StandardScaler(), mlp).fit(x[:600], y[:600])
+    found = penjing.compress(
+        fitted, (x[600:].astype(np.float32), y[600:]), budget=penjing.Budget(max_drop=0.04)
+    )
+    assert found.met
+    assert found.report.metric == "accuracy"
+    assert found.report.ratio > 3

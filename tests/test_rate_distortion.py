@@ -374,19 +374,23 @@ def observed(model: Model) -> Observation:
 
 @pytest.mark.parametrize("only", ["*", "layer?"], ids=["with biases", "weights alone"])
 @pytest.mark.parametrize("biased", [True, False], ids=["biased", "without biases"])
-def test_layers_make_up_for_what_earlier_ones_have_lost(only: str, *, biased: bool) -> None:
+@pytest.mark.parametrize(("trade_off", "share"), [(3e-3, 0.85), (1e-2, 0.52)])
+def test_layers_make_up_for_what_earlier_ones_have_lost(
+    only: str, trade_off: float, share: float, *, biased: bool
+) -> None:
     model = chain(biased=biased)
     context = Context(only=only, observation=observed(model))
     inputs = {"x": rows(2)}
     wanted = model.predict(inputs)["y"]
     energies = []
     for sequential in (False, True):
-        technique = TECHNIQUES.load("rate_distortion")(trade_off=1e-2, sequential=sequential)
-        after = technique.apply(model, context)
+        after = TECHNIQUES.load("rate_distortion")(
+            trade_off=trade_off, sequential=sequential
+        ).apply(model, context)
         energies.append(np.square(after.predict(inputs)["y"] - wanted).mean())
         if only != "*":
             assert not any("bias" in name for name in after.changed)
-    assert energies[1] < 0.7 * energies[0]
+    assert energies[1] < share * energies[0]
 
 
 def test_only_the_weights_named_are_touched() -> None:

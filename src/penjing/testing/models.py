@@ -132,13 +132,14 @@ class ChainWalker:
                 same = given is wanted
                 wanted = np.maximum(wanted, 0)
                 given = wanted if same else np.maximum(given, 0)
-            target = _split(wanted, len(matrix)) @ _columns(matrix)
+            wanted_next = _merged(_split(wanted, len(matrix)) @ _columns(matrix)) + bias
+            target = _split(wanted_next, len(matrix))
             seen = _split(given, len(matrix))
             statistics = _statistics(weight, seen, None if given is wanted else target)
             encoded = encode(weight.name, statistics)
             for name, array in encoded.items():
                 weights[name] = replace(weights[name], tensor=Dense(array))
-            wanted = _merged(target) + bias
+            wanted = wanted_next
             if not encoded and statistics.cross is None:
                 given = wanted
                 continue
