@@ -66,6 +66,13 @@ class Decider:
             return self._by_estimate()
         return self._by_proof()
 
+    def interrupted(self) -> Decision:
+        """Keep the best estimate, undecided: the tests were not finished."""
+        if self.budget.max_drop is None:
+            return self._by_size()
+        reason = "interrupted before the certification was complete"
+        return self._told(self._smallest_by_estimate(), None, Verdict.UNDECIDED, reason)
+
     def judged(self, candidate: Candidate) -> Judgement:
         """Judge the file of a candidate, as it will be written, on the certification split."""
         if id(candidate) not in self._judged:

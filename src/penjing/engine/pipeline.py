@@ -61,7 +61,12 @@ def compress(job: Job) -> Result:
     with threadpool_limits(1, "blas"):
         search = _searched(job, splits, judge, clock)
     job.progress("certifying", 0.0)
-    decision = Decider(search, proof).decide()
+    decider = Decider(search, proof)
+    try:
+        decision = decider.decide()
+    except KeyboardInterrupt:
+        job.progress("interrupted", 1.0, "keeping the best estimate, undecided")
+        decision = decider.interrupted()
     clock.stop("certify")
     job.progress("certifying", 1.0, decision.reason)
     decision, artifact = _written(job, splits, decision, judge, proof)

@@ -204,7 +204,11 @@ def _offers(search: Search, decision: Decision) -> tuple[Offer, ...]:
         return ()
     offers: list[Offer] = []
     for limit in OFFERED_LIMITS:
-        sizes = [c.size_bytes for c in search.candidates if search.within(c, limit)]
+        sizes = [
+            c.size_bytes
+            for c in search.candidates
+            if search.within(c, limit) and search.expected_drop(c) <= limit
+        ]
         useful = sizes and ((limit > asked) == (min(sizes) < chosen)) and limit != asked
         if useful and (not offers or min(sizes) < offers[-1].size_bytes):
             offers.append(Offer(limit, min(sizes)))
