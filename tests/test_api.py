@@ -330,3 +330,23 @@ def test_a_fitted_estimator_is_compressed_and_certified() -> None:
     assert found.met
     assert found.report.metric == "accuracy"
     assert found.report.ratio > 3
+
+
+def test_one_array_is_enough_where_there_is_one_input(tmp_path: Path) -> None:
+    onnx.save(mlp(), tmp_path / "m.onnx")
+    session = penjing.load(tmp_path / "m.onnx")
+    rows = DATA[0][:3]
+    named = session.run({session.inputs[0].name: rows})
+    for name, array in session.run(rows).items():
+        np.testing.assert_array_equal(array, named[name])
+
+
+def test_limits_may_be_text() -> None:
+    given: Any = {"max_drop": "0.5%", "max_size_bytes": "2kB", "confidence": "none"}
+    assert penjing.Budget(**given) == penjing.Budget(0.005, 2000, None)
+
+
+def test_errors_of_a_damaged_file_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "broken.penjing").write_bytes(b"not ours")
+    with pytest.raises(penjing.PenjingError, match=r"broken\.penjing"):
+        penjing.load(tmp_path / "broken.penjing")

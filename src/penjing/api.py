@@ -245,8 +245,16 @@ def evaluate(
     return measure(session, dataset, metric)
 
 
-def predict(path: str | Path, data: object, *, allow_missing: bool = False) -> dict[str, Array]:
+def predict(
+    path: str | Path,
+    data: object,
+    *,
+    target: str | None = None,
+    allow_missing: bool = False,
+) -> dict[str, Array]:
     """Run a model on every row of ``data``; give each output with the sample axis first.
+
+    ``target`` names a column of labels, which is left out.
 
     Raises:
         DataError: the data do not fit the model.
@@ -254,7 +262,7 @@ def predict(path: str | Path, data: object, *, allow_missing: bool = False) -> d
     from penjing.engine.serving import predict as run
 
     session = load(path)
-    dataset = open_data(data, session.inputs, None, allow_missing=allow_missing)
+    dataset = open_data(data, session.inputs, target, allow_missing=allow_missing)
     return run(session, dataset)
 
 

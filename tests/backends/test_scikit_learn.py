@@ -271,3 +271,11 @@ def test_a_pipeline_is_compressed_end_to_end() -> None:
     assert summary["drop"] < 0.08
     assert summary["metric"] in {"accuracy", "f1", "auc"}
     assert summary["ratio"] > 3
+
+
+def test_the_same_estimator_gives_the_same_graph() -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 8))
+    model = LinearRegression().fit(rows, rows @ np.arange(8.0))
+    first, second = (BACKENDS.load("scikit_learn")().open(model) for _ in range(2))
+    assert first.native.template == second.native.template
+    assert first.weights(), "its few coefficients are weights, too"

@@ -48,7 +48,7 @@ def test_looser_limits_give_smaller_files(searching: Callable[..., Search]) -> N
 
 
 def test_excess_grows_with_the_trade_off(searching: Callable[..., Search]) -> None:
-    for limits in ({"max_drop": 0.02}, {"max_size_bytes": 1500}):
+    for limits in ({"max_drop": 0.02}, {"max_size_bytes": 1400}):
         search = searching(**limits)
         tried = [
             search._try(trade_off, {"sequential": False})  # noqa: SLF001  # one setting

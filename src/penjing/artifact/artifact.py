@@ -74,7 +74,12 @@ class Artifact:
             ModelError: There is no such file, or it cannot be read.
             FormatError: This is no ``.penjing`` file, or it is damaged, hostile or newer.
         """
-        return cls.from_bytes(read_file(path, limits.file), limits)
+        data = read_file(path, limits.file)
+        try:
+            return cls.from_bytes(data, limits)
+        except FormatError as error:
+            where = f"{path}: {error.where}"
+            raise FormatError(where, error.problem, error.hint) from error
 
     def save(self, path: str | Path) -> None:
         """Write the file to disk, whole or not at all; an old file stays until the end.

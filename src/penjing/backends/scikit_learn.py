@@ -24,6 +24,8 @@ TEXT = "str"
 NUMBER = "float"
 LOCALES = ("en_US.UTF-8", "C.UTF-8", "C")
 """How text is made lower-case: the first one that ONNX Runtime finds on this machine."""
+TARGET_OPSET = {"": 17, "ai.onnx.ml": 3}
+"""Some converters would fall back on operator sets older than the oldest we read."""
 LONGEST_MESSAGE = 300
 
 
@@ -74,14 +76,20 @@ def _converted(estimator: Any, where: str, locale: str) -> Any:
     options: dict[Any, Any] = {id(part): {"locale": locale} for part in vectorizers}
     # Without it, probabilities come as a list of dictionaries; some classifiers have none.
     options[id(estimator)] = {"zipmap": False}
+    # Without a name of ours the graph gets a random one, and no two files are the same.
+    settings: dict[str, Any] = {
+        "name": type(estimator).__name__,
+        "initial_types": types,
+        "target_opset": TARGET_OPSET,
+    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how skl2onnx calls scikit-learn
             try:
-                made = convert_sklearn(estimator, initial_types=types, options=options)
+                made = convert_sklearn(estimator, options=options, **settings)
             except NameError:
                 del options[id(estimator)]
-                made = convert_sklearn(estimator, initial_types=types, options=options)
+                made = convert_sklearn(estimator, options=options, **settings)
     except (MissingConverter, MissingShapeCalculator) as error:
         raise ModelError(
             where,

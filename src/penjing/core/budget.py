@@ -37,11 +37,18 @@ class Budget:
     """Confidence of the certificate; None judges point estimates."""
 
     def __post_init__(self) -> None:
-        """Refuse limits nobody can mean.
+        """Read limits given as text (``"0.5%"``, ``"100kB"``); refuse what nobody can mean.
 
         Raises:
             ConfigError: a limit is out of range.
         """
+        for name, parse in (
+            ("max_drop", parse_share),
+            ("max_size_bytes", parse_size),
+            ("confidence", parse_confidence),
+        ):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, parse(getattr(self, name), name))
         if self.max_drop is None and self.max_size_bytes is None:
             object.__setattr__(self, "max_drop", DEFAULT_MAX_DROP)
         if self.max_drop is not None and not 0 <= self.max_drop < 1:

@@ -23,8 +23,8 @@ class Session(Protocol):
     def outputs(self) -> tuple[Port, ...]:
         """Describe the outputs."""
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one batch; raise ModelError or DataError where it fails."""
+    def run(self, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
+        """Run one batch, by name or one array for one input; raise DataError if it fails."""
 
 
 class Runtime(Protocol):

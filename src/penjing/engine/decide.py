@@ -88,7 +88,8 @@ class Decider:
         fitting = [c for c in self.search.candidates if self.search.fits(c)]
         if fitting:
             chosen = min(fitting, key=lambda c: (c.judgement.divergence, c.size_bytes))
-            verdict, reason = Verdict.MET, "the best model that fits the size limit"
+            verdict = Verdict.MET
+            reason = f"the best file found within the size limit; it loses {self._lost(chosen)}"
         else:
             chosen = min(self.search.candidates, key=lambda c: c.size_bytes)
             verdict = Verdict.MISSED
@@ -103,6 +104,11 @@ class Decider:
         ]
         return min([self._lossless(), *passing], key=lambda c: c.size_bytes)
 
+    def _lost(self, candidate: Candidate) -> str:
+        """Put a candidate's drop on the search split into words."""
+        unit = "points" if self.search.judge.metric.absolute else "%"
+        return f"{100 * candidate.judgement.drop:.2g} {unit} on the search split"
+
     def _keep_lossless(self, certificate: Certificate | None) -> Decision:
         """Fall back on the same weights, and say why."""
         lossless = self._lossless()
@@ -111,6 +117,9 @@ class Decider:
             reason = "lossless packing: nothing else was tried"
         elif all(c.size_bytes >= lossless.size_bytes for c in lossy):
             reason = "lossless packing: nothing that was tried gives a smaller file"
+        elif [c.label for c in lossy] == ["recipe"]:
+            size, lost = lossy[0].size_bytes, self._lost(lossy[0])
+            reason = f"lossless packing: the recipe gives {size} bytes, but loses {lost}"
         else:
             reason = "lossless packing: every smaller candidate is expected to lose too much"
         return self._told(lossless, certificate, Verdict.MET, reason)

@@ -71,7 +71,7 @@ def build(  # noqa: PLR0913, PLR0917  # one call gathers everything a run has fo
             "certification": _part(splits.certification),
             "seed": job.seed,
         },
-        candidates=_candidates(search, decision),
+        candidates=_candidates(search, decision, artifact),
         layers=rows,
         overhead=overhead,
         certificate=decision.evidence(),
@@ -80,7 +80,7 @@ def build(  # noqa: PLR0913, PLR0917  # one call gathers everything a run has fo
         sha256=artifact.sha256,
         seconds=seconds,
         environment=_environment(),
-        offers=_offers(search, decision),
+        offers=_offers(search, decision, artifact),
         warnings=warnings,
         higher_is_better=proof.metric.higher_is_better,
     )
@@ -90,7 +90,9 @@ def _part(part: Part) -> dict[str, Any]:
     return {"rows": len(part), "source": part.dataset.source, "sha256": part.dataset.digest}
 
 
-def _candidates(search: Search, decision: Decision) -> tuple[CandidateRow, ...]:
+def _candidates(
+    search: Search, decision: Decision, artifact: Artifact
+) -> tuple[CandidateRow, ...]:
     uppers: dict[str, float] = {}
     passed: set[str] = set()
     if decision.certificate is not None:
@@ -99,11 +101,12 @@ def _candidates(search: Search, decision: Decision) -> tuple[CandidateRow, ...]:
             if outcome.verdict == "met":
                 passed.add(outcome.label)
     front = {candidate.label for candidate in pareto(search.candidates)}
+    header = _header_bytes(decision, artifact)
     confidence = search.budget.confidence or DISPLAY_CONFIDENCE
     return tuple(
         CandidateRow(
             candidate.label,
-            candidate.size_bytes,
+            candidate.size_bytes + header,
             candidate.judgement.interval(confidence),
             _status(candidate, search, decision, front, passed, uppers),
             uppers.get(candidate.label),
@@ -194,7 +197,12 @@ def _damage(search: Search, decision: Decision) -> dict[str, float]:
     return {name: value / total for name, value in found.items()}
 
 
-def _offers(search: Search, decision: Decision) -> tuple[Offer, ...]:
+def _header_bytes(decision: Decision, artifact: Artifact) -> int:
+    """Bytes that recipe and evidence have added to the chosen file, and would to any."""
+    return artifact.size_bytes - decision.chosen.size_bytes
+
+
+def _offers(search: Search, decision: Decision, artifact: Artifact) -> tuple[Offer, ...]:
     """Say what other limits would have bought, as far as the search has looked.
 
     Only looser limits with a smaller file and tighter ones with a larger file are of use.
@@ -203,15 +211,17 @@ def _offers(search: Search, decision: Decision) -> tuple[Offer, ...]:
     if asked is None:
         return ()
     offers: list[Offer] = []
+    header = _header_bytes(decision, artifact)
     for limit in OFFERED_LIMITS:
         sizes = [
             c.size_bytes
             for c in search.candidates
             if search.within(c, limit) and search.expected_drop(c) <= limit
         ]
-        useful = sizes and ((limit > asked) == (min(sizes) < chosen)) and limit != asked
-        if useful and (not offers or min(sizes) < offers[-1].size_bytes):
-            offers.append(Offer(limit, min(sizes)))
+        least = min(sizes, default=chosen)
+        useful = least < chosen if limit > asked else least > chosen and limit < asked
+        if useful and (not offers or least + header < offers[-1].size_bytes):
+            offers.append(Offer(limit, least + header))
     return tuple(offers)
 
 

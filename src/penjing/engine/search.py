@@ -38,6 +38,9 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"sequential": True},
 )
 """Changes of settings to compare, each on top of the best before it."""
+MARGIN = 0.5
+"""Standard errors by which estimates stay below the limit where no confidence is asked: on
+fresh samples, an estimate right at the limit would be over it every other time."""
 NEARBY = (0.87, 0.94, 1.12)
 LADDER = (0.4, 0.65, 0.85, 1.25)
 """Further trade-offs to try, relative to the one found: for estimates, and for a proof."""
@@ -51,7 +54,7 @@ BYTES_PER_DIVERGENCE = 0.32
 """How fast the logarithm of bytes falls as that of the divergence grows."""
 STEEPEST = 30.0
 """Largest factor by which one step of the search may change the trade-off."""
-HEADER_RESERVE_BYTES = 300
+HEADER_RESERVE_BYTES = 200
 """The recipe and the evidence join the file after the search; they must fit, too."""
 MOST_STEPS_BACK = 4
 TRADE_OFFS = (1e-14, 1e5)
@@ -223,7 +226,10 @@ class Search:
 
     def within(self, candidate: Candidate, limit: float) -> bool:
         """Tell whether neither the expected nor the counted drop exceeds a limit."""
-        return max(self.point_estimate(candidate), candidate.judgement.drop) <= limit
+        estimate = self.point_estimate(candidate)
+        if self.budget.confidence is None:
+            estimate += self._allowance(candidate)
+        return max(estimate, candidate.judgement.drop) <= limit
 
     def _correction(self) -> float:
         """Compare expected with counted drops, over candidates up to three times the limit."""
@@ -241,9 +247,19 @@ class Search:
         """Expect the drop on fresh data or, with confidence asked, its upper bound."""
         return self.point_estimate(candidate) + self._allowance(candidate)
 
+    @property
+    def provable(self) -> bool:
+        """Whether so few samples could prove the limit even if nothing at all were lost."""
+        limit, confidence = self.budget.max_drop, self.budget.confidence
+        if not limit or confidence is None:
+            return False
+        return self.proof_samples >= math.log(1 - confidence) / math.log(1 - limit)
+
     def _allowance(self, candidate: Candidate) -> float:
-        """Tell how far the bound will be from the estimate; 0 where no confidence is asked."""
+        """Tell how far the bound, or without confidence a margin, lies above the estimate."""
         if self.budget.confidence is None:
+            return MARGIN * math.sqrt(candidate.judgement.variance / max(self.proof_samples, 1))
+        if not self.provable:
             return 0.0
         return candidate.judgement.allowance(self.proof_samples, self.budget.confidence)
 
@@ -340,7 +356,7 @@ class Search:
         if limit is None:
             return self.fits(candidate)
         counted = candidate.judgement.drop + self._allowance(candidate)
-        if confidence is not None:
+        if confidence is not None and self.provable:
             counted += candidate.judgement.allowance(len(self.judge.part), confidence)
         return max(self.expected_drop(candidate), counted) <= limit
 

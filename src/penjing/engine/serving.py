@@ -59,9 +59,10 @@ class Timing:
 
 def load(path: str | Path, *, threads: int = 1) -> Session:
     """Load a ``.penjing`` or ``.onnx`` file into the runtime."""
-    data = read_file(path, LARGEST_FILE_BYTES)
-    is_plain = Path(path).suffix.lower() == ".onnx"
-    model = data if is_plain else Artifact.from_bytes(data).onnx_bytes()
+    if Path(path).suffix.lower() == ".onnx":
+        model = read_file(path, LARGEST_FILE_BYTES)
+    else:
+        model = Artifact.load(path).onnx_bytes()
     try:
         loaded: Session = RUNTIMES.load(RUNTIME)().load(model, threads=threads)
     except ModelError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from penjing.core.errors import DataError, ModelError
 from penjing.core.model import Port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from penjing.core.tensors import Array
@@ -73,15 +74,23 @@ class OnnxSession:
         self._session = session
         self.inputs, self.outputs = _ports(session.get_inputs(), session.get_outputs())
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one batch.
+    def run(self, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
+        """Run one batch: arrays by input name, or one array where there is one input.
 
         Raises:
             DataError: the inputs do not fit the model.
         """
+        if not isinstance(inputs, Mapping):
+            if len(self.inputs) != 1:
+                asked = ", ".join(port.name for port in self.inputs)
+                raise DataError(
+                    "inputs", f"need one array for each of {asked}", "give a dict of arrays"
+                )
+            inputs = {self.inputs[0].name: inputs}
+        inputs = {name: np.asarray(value) for name, value in inputs.items()}
         names = [port.name for port in self.outputs]
         try:
-            values = self._session.run(names, dict(inputs))
+            values = self._session.run(names, inputs)
         except _failures() as error:
             shapes = ", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in inputs.items())
             raise DataError(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from penjing.core.tensors import Array
 
+FEWEST_FLOATS = 4
+"""Lists of floats in attributes are coefficients of small models: they are all there is."""
 SMALLEST_SLOT_BYTES = 64
 """Smaller arrays stay inside the template: a slot would cost more than it saves."""
 LARGEST_MODEL_BYTES = 2**31 - 1
@@ -104,7 +106,7 @@ class _Cutter:
             self._keep(name, array.astype(dtype, copy=False).reshape(tensor.dims), tensor)
 
     def floats(self, name: str, attribute: onnx.AttributeProto) -> None:
-        if 4 * len(attribute.floats) >= SMALLEST_SLOT_BYTES:
+        if len(attribute.floats) >= FEWEST_FLOATS:
             array = np.array(attribute.floats, np.float32)
             del attribute.floats[:]
             self._keep(name, array, attribute)
