@@ -13,6 +13,8 @@ CC_CHECKED ?= $(shell command -v clang || command -v gcc || command -v cc)
 JOBS ?= 2
 FUZZ_SECONDS ?= 60
 ARGS ?=
+# Python of the peers' environment, see benchmarks/README.md; without it only we are measured.
+PEERS_PYTHON ?=
 
 help:
 	@echo "make demo        train a classifier on handwritten digits, compress it, show the evidence"
@@ -66,8 +68,10 @@ build/fuzz: $(NATIVE)/fuzz.c $(NATIVE)/coder.c $(NATIVE)/coder.h
 	$(CC_CHECKED) -DPENJING_FUZZ_DRIVER -fsanitize=address,undefined $(CHECKED) -o $@
 
 benchmarks: venv
-	for program in certificate coding size; do \
-		$(BIN)/python benchmarks/$$program.py || exit 1; done
+	for program in certificate coding "footprint --install" \
+		"size --peers-python=$(PEERS_PYTHON)"; do \
+		set -- $$program; name=$$1; shift; \
+		$(BIN)/python benchmarks/$$name.py "$$@" || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,7 @@ __all__ = ["Rans"]
 
 
 class Rans:
-    """Codes integers with eight interleaved rANS streams and one static table per array.
+    """Codes integers with four interleaved rANS streams and one static table per array.
 
     Within 1 % of the order-0 entropy from about 100,000 symbols on, and several times faster
     to decode than adaptive coding.

@@ -1044,7 +1044,7 @@ typedef struct {
 
 PENJING_API int64_t penjing_rans_work(void) { return sizeof(RansWork); }
 
-/* `settings`: base, fold, direct, table bits, lanes (1 or 8), tokens; `frequencies` sum to 1 << table bits. */
+/* `settings`: base, fold, direct, table bits, lanes (1 or 4), tokens; `frequencies` sum to 1 << table bits. */
 PENJING_API int64_t penjing_rans_encode(const void *tables, const void *data, int width, uint64_t count,
                                         const int64_t *settings, const uint16_t *frequencies, void *work,
                                         uint64_t work_size, uint8_t *out, uint64_t capacity) {
@@ -1088,7 +1088,7 @@ PENJING_API int64_t penjing_rans_encode(const void *tables, const void *data, in
 
 INLINE uint32_t load_word(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
 
-/* Eight lanes while eight words are surely there, then one symbol at a time. */
+/* Four lanes while four words are surely there, then one symbol at a time. */
 INLINE int rans_run(const Slot *slots, uint32_t table_bits, uint32_t lanes, const uint8_t *at, const uint8_t *end,
                     void *data, int width, uint64_t count) {
     uint32_t state[LANES] = {0}, mask = ((uint32_t)1 << table_bits) - 1;
