@@ -91,6 +91,7 @@ def test_inspect_accounts_for_every_byte(here: Path, penjing: Run) -> None:
     assert sum(section["size_bytes"] for section in told["sections"]) == whole
     assert told["header"]["evidence"]["metric"]["name"] == "accuracy"
     shown = penjing("inspect", "small.penjing").out
+    assert "source sha256: " in shown
     for word in ("recipe:", "evidence:", "w1", "<header>", "weights", told["sha256"]):
         assert word in shown
 
@@ -126,6 +127,20 @@ def test_predict_writes_csv(here: Path, penjing: Run, scores: Any) -> None:
     written = np.array(rows)
     np.testing.assert_array_equal(written[:, :3].astype(np.float32), scores)
     np.testing.assert_array_equal(written[:, 3].astype(int), scores.argmax(axis=1))
+
+
+def test_predict_ignores_the_label_column(here: Path, penjing: Run, scores: Any) -> None:
+    with np.load("new.npz") as new, (here / "labelled.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*(f"x{i}" for i in range(12)), "kind"])
+        writer.writerows([*row, "b"] for row in new["x"].tolist())
+    done = penjing(
+        *("predict", "small.penjing", "--data", "labelled.csv", "--target", "kind"),
+        *("-o", "out.npz"),
+    )
+    assert done.code == 0, done.err
+    with np.load(here / "out.npz") as written:
+        np.testing.assert_array_equal(written["y"], scores)
 
 
 def test_predict_writes_parquet(here: Path, penjing: Run, scores: Any) -> None:

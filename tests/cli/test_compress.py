@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from penjing.cli.progress import SearchProgress
+from penjing.cli.screen import Screen
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -65,6 +68,42 @@ def test_people_see_the_split_the_table_and_what_to_do_next(here: Path, penjing:
 def test_quiet_says_nothing(penjing: Run) -> None:
     done = penjing(*QUICK, "--max-drop", "10%", "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [
+        (["0.5"], "--max-drop 0.5 allows a drop of 50 points; write 0.5% for half a point"),
+        (["0.1", "--json"], "allows a drop of 10 points; write 0.1% for 0.1 points"),
+        (["50%"], ""),
+        (["0.09"], ""),
+        (["0.5", "--quiet"], ""),
+    ],
+    ids=" ".join,
+)
+def test_a_large_drop_without_percent_is_pointed_out(
+    penjing: Run, given: list[str], warned: str
+) -> None:
+    done = penjing(*QUICK, "--max-drop", *given)
+    assert done.err.count("Warning") == bool(warned)
+    assert warned in done.err
+    assert "Warning: --max-drop" not in done.out
+
+
+def test_every_phase_is_told_once_where_nobody_watches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with SearchProgress(Screen(), 0) as progress:
+        for share in (0.2, 0.6, 1.0):
+            progress("probing layers", share)
+            progress("comparing settings", share, "900 bytes")
+        progress("certifying", 1.0, "the result")
+    assert capsys.readouterr().err.splitlines() == [
+        "probing layers ... (2% done)",
+        "comparing settings ... (45% done, 900 bytes)",
+        "certifying ... (100% done)",
+    ]
 
 
 def test_separate_files_override_the_split(here: Path, penjing: Run) -> None:

@@ -16,7 +16,7 @@ import pytest
 from penjing.core.errors import MissingExtraError, OutputError
 from penjing.core.measure import Measurement
 from penjing.core.registry import REPORTS
-from penjing.core.report import Report
+from penjing.core.report import Offer, Report
 from penjing.report.html import Html
 
 VOID = {"meta", "link", "path", "use"}
@@ -190,26 +190,36 @@ def test_bytes_nobody_explains_are_not_hidden(ordinary: Report) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"met": "met"}, "Certified with 95\xa0% confidence: drop at most 0.43\xa0points."),
+        ({"met": "met"}, "Certified with 95\xa0% confidence: drop at most 0.5\xa0points."),
+        ({"met": "met"}, "Bound for this file alone: 0.43\xa0points."),
         ({"confidence": None}, "Not certified: judged by the point estimate"),
         ({"met": "missed"}, "With 95\xa0% confidence the drop is at most 0.43\xa0points."),
         (
             {"met": "undecided", "samples_needed": 12_400},
             "About 12,400 certification samples would decide; this run had 5,000.",
         ),
-        ({"met": "undecided"}, "More samples of this kind would not decide it."),
+        (
+            {"met": "undecided", "reason": "9 certification samples are too few"},
+            "The estimate itself is too close to or over the limit",
+        ),
+        (
+            {"max_drop": None, "max_size_bytes": 70_000},
+            "With 95\xa0% confidence the drop is at most 0.43\xa0points.",
+        ),
         ({"certificate": {"approximate": True}}, "Certified with about 95\xa0% confidence"),
         (
             {"certificate": {}, "candidates": (), "max_drop": 0.01},
-            "Certified with 95\xa0% confidence: drop at most 0.51\xa0points.",
+            "Bound for this file alone: 0.51\xa0points.",
         ),
     ],
     ids=[
         "met",
+        "own bound",
         "point estimate",
         "missed",
         "undecided",
         "never",
+        "no drop limit",
         "approximate",
         "interval only",
     ],
@@ -219,6 +229,26 @@ def test_the_verdict_claims_what_was_shown(
 ) -> None:
     text = Html().render(replace(ordinary, **changes))  # type: ignore[arg-type]  # test table
     assert sentence in text
+
+
+def test_offers_cost_or_buy_something(ordinary: Report) -> None:
+    size = ordinary.after.size_bytes
+    given = ((0.001, size // 2), (0.002, size * 2), (0.03, size - 9), (0.04, size + 9))
+    offers = tuple(Offer(limit, count) for limit, count in given)
+    text = Html().render(replace(ordinary, offers=offers))
+    table = text[text.index('id="offers"') : text.index('id="bytes"')]
+    assert re.findall(r'row">([\d.]+)', table) == ["0.2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"), [(-0.0019, 0.0051, True), (-0.006, 0.001, False)]
+)
+def test_the_zero_makes_way_for_the_limit(
+    ordinary: Report, low: float, high: float, *, shown: bool
+) -> None:
+    drop = Measurement((low + high) / 2, low, high, "")
+    text = Html().render(replace(ordinary, drop=drop))
+    assert ('class="zero"' in text) == shown
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 120])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from penjing.core.report import Report
+from penjing.core.report import Offer, Report
 from penjing.report.terminal import Terminal
 
 
@@ -62,16 +62,56 @@ def test_no_color_is_honoured(ordinary: Report, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_met_limit_is_certified(ordinary: Report) -> None:
     text = flat(shown(ordinary))
-    assert "Met Certified with 95 % confidence: drop at most 0.43 points." in text
-    assert "at most 0.43 (95 %)" in text
-    assert "--max-drop 1% would give about 51.3 kB" in text
+    assert "Met Certified with 95 % confidence: drop at most 0.5 points." in text
+    assert "Bound for this file alone: 0.43 points." in text
+    assert "at most 0.5 (95 %)" in text
+    assert "Asked:" not in text
+
+
+def test_what_only_repeats_the_verdict_is_left_out(ordinary: Report) -> None:
+    again = "the drop is within the limit with 95 % confidence"
+    assert again not in flat(shown(replace(ordinary, reason=again))).lower()
+
+
+def test_a_long_reason_is_shown_in_full(ordinary: Report) -> None:
+    why = "lossless packing: " + "every step of the recipe loses more than was allowed, " * 6
+    assert f"L{why[1:].strip()}." in flat(shown(replace(ordinary, reason=why)))
+
+
+def test_hints_are_looser_limits_that_give_smaller_files(ordinary: Report) -> None:
+    size = ordinary.after.size_bytes
+    given = ((0.001, size // 2), (0.002, size * 2), (0.01, size - 9), (0.02, size + 9))
+    offers = tuple(Offer(limit, count) for limit, count in given)
+    text = flat(shown(replace(ordinary, offers=offers)))
+    assert "--max-drop 1%: about" in text
+    assert "by estimate, not certified" in text
+    assert text.count("--max-drop") == 1
+    assert "- or " not in text
 
 
 def test_an_undecided_limit_says_what_it_takes(undecided: Report) -> None:
     text = flat(shown(undecided))
     assert "About 12,400 certification samples would decide; this run had 1,000." in text
+    assert "- judge point estimates" in text
     assert text.count("Warning") == len(undecided.warnings)
     assert "114 others" in text
+
+
+@pytest.mark.parametrize("needed", [12_400, None])
+def test_an_undecided_limit_is_explained_once(undecided: Report, needed: int | None) -> None:
+    few = "1000 certification samples are too few to prove the limit"
+    why = few + (f"; about {needed} would decide" if needed else "")
+    text = flat(shown(replace(undecided, reason=why, samples_needed=needed)))
+    assert few not in text
+    assert text.count("would decide") == (needed is not None)
+    assert text.count("itself is too close to or over the limit") == (needed is None)
+
+
+def test_another_reason_for_being_undecided_is_given_alone(undecided: Report) -> None:
+    why = "a safer candidate failed its test first"
+    text = flat(shown(replace(undecided, reason=why, samples_needed=None)))
+    assert text.lower().count(why) == 1
+    assert "too close" not in text
 
 
 @pytest.mark.parametrize(

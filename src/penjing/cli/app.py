@@ -173,7 +173,7 @@ def verify(file: Packed, *, as_json: Json = False) -> int:
 
 
 @app.command()
-def predict(
+def predict(  # noqa: PLR0913  # one parameter for each option
     file: File,
     *,
     data: Data,
@@ -186,6 +186,13 @@ def predict(
             help="The file to write, by its ending: .csv, .parquet or .npz.",
         ),
     ],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Name of a label column, which is ignored: a labelled table can be used.",
+        ),
+    ] = None,
     allow_missing: AllowMissing = False,
     as_json: Json = False,
 ) -> int:
@@ -204,7 +211,8 @@ def predict(
     predictions.check_format(output)
     paths.check_output(output, "--output", (file, data))
     columns = predictions.write(
-        api.predict(str(file), str(data), allow_missing=allow_missing), output
+        api.predict(str(file), str(data), target=target, allow_missing=allow_missing),
+        output,
     )
     screen = Screen(as_json)
     rows = len(next(iter(columns.values())))

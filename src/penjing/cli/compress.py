@@ -23,7 +23,7 @@ from penjing.core.budget import (
     parse_share,
     parse_size,
 )
-from penjing.core.errors import OutputError
+from penjing.core.errors import ConfigError, OutputError
 from penjing.core.recipe import LARGEST_SEED, Recipe
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from penjing.engine.job import Result
 
+LARGE_DROP = 10.0
+"""In points: a limit as loose is seldom meant."""
 LIMITS, DATA, SEARCH, OUTPUT = "Limits", "Data", "Search", "Output"
 
 
@@ -189,6 +191,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     limit_s = None if time_limit is None else parse_duration(time_limit, "--time-limit")
     check_metric(metric)
     screen = Screen(as_json, quiet)
+    _warn_of_large(screen, max_drop)
     with SearchProgress(screen, chosen_seed) as progress:
         result = api.compress(
             str(model),
@@ -212,11 +215,31 @@ def compress(  # noqa: PLR0913  # one parameter for each option
 
 
 def _budget(max_drop: str | None, max_size: str | None, confidence: str) -> Budget:
+    if max_drop is not None and max_drop.strip().startswith("-"):
+        parse_share(max_drop.strip()[1:], "--max-drop")
+        raise ConfigError(
+            "--max-drop",
+            f"must not be negative, got {max_drop.strip()!r}",
+            "write 0.5% for half a point",
+        )
     return Budget(
         None if max_drop is None else parse_share(max_drop, "--max-drop"),
         None if max_size is None else parse_size(max_size, "--max-size"),
         parse_confidence(confidence, "--confidence"),
     )
+
+
+def _warn_of_large(screen: Screen, max_drop: str | None) -> None:
+    """Say what a large number without % means: it may have been meant as one with it."""
+    if max_drop is None or max_drop.strip().endswith("%"):
+        return
+    points = 100 * parse_share(max_drop, "--max-drop")
+    if points >= LARGE_DROP:
+        meant = "half a point" if points == 50 else f"{points / 100:g} points"  # noqa: PLR2004  # 0.5
+        screen.note(
+            f"Warning: --max-drop {max_drop.strip()} allows a drop of {points:g} points; "
+            f"write {points / 100:g}% for {meant}"
+        )
 
 
 def _save(result: Result, files: Files) -> None:

@@ -42,7 +42,7 @@ def show(screen: Screen, file: Path) -> None:
         return
     screen.out.print(printable(f"{file}: {size(artifact.size_bytes)}"), soft_wrap=True)
     screen.out.print(f"sha256 {artifact.sha256}\n", soft_wrap=True)
-    screen.out.print(printable(_as_yaml(header)), soft_wrap=True)
+    screen.out.print(printable(_as_yaml(_labelled(header))), soft_wrap=True)
     screen.out.print(_ledger(ledger))
     screen.out.print()
     rows = table("section", "offset", "bytes", "sha256", right=("offset", "bytes"))
@@ -51,6 +51,22 @@ def show(screen: Screen, file: Path) -> None:
             section.name, str(section.offset), str(section.size_bytes), section.sha256[:16]
         )
     screen.out.print(rows)
+
+
+def _labelled(header: dict[str, Any]) -> dict[str, Any]:
+    """Call the hash of a part of the data what it is: that of the whole source."""
+    parts = header.get("data")
+    if not isinstance(parts, dict):
+        return header
+    named = {
+        part: {
+            "source sha256" if key == "sha256" else key: entry for key, entry in said.items()
+        }
+        if isinstance(said, dict)
+        else said
+        for part, said in parts.items()
+    }
+    return {**header, "data": named}
 
 
 def _as_yaml(header: dict[str, Any]) -> str:

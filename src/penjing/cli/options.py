@@ -55,4 +55,8 @@ def check_metric(name: str) -> None:
     try:
         METRICS.load(name)
     except ConfigError as error:
-        raise ConfigError("--metric", f"no metric is called {name!r}", error.hint) from None
+        begun = [known for known in METRICS.names() if known.startswith(name.lower())]
+        hint = f"did you mean {' or '.join(map(repr, begun))}?" if begun and name else ""
+        raise ConfigError(
+            "--metric", f"no metric is called {name!r}", hint or error.hint
+        ) from None

@@ -34,7 +34,7 @@ class SearchProgress:
         self.screen, self.seed = screen, seed
         self.interrupted = False
         self._done = 0.0
-        self._phase = ""
+        self._told: set[str] = set()
         self._left = _TimeLeft()
         self._stack = ExitStack()
         self._bar: Progress | None = None
@@ -59,6 +59,8 @@ class SearchProgress:
             self.screen.note(f"Split (seed {self.seed}): {note}")
             return
         if phase == INTERRUPTED:
+            if self.interrupted:  # as was promised the first time
+                raise KeyboardInterrupt
             self.interrupted = True
             self.screen.note(f"Interrupted: {note} (Ctrl-C again stops without a result)")
             return
@@ -73,9 +75,11 @@ class SearchProgress:
                 description=printable(phase),
                 note="" if phase == CERTIFYING else printable(note),
             )
-        elif phase != self._phase and not self.screen.as_json:
-            self.screen.note(f"{phase} ...")
-        self._phase = phase
+        elif phase not in self._told and not self.screen.as_json:
+            # Once, however often it comes round: nobody watches a log.
+            self._told.add(phase)
+            known = f", {note}" if note and phase != CERTIFYING else ""
+            self.screen.note(f"{phase} ... ({self._done:.0%} done{known})")
 
     def _make_bar(self) -> Progress:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn

@@ -38,9 +38,10 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"sequential": True},
 )
 """Changes of settings to compare, each on top of the best before it."""
-MARGIN = 0.5
-"""Standard errors by which estimates stay below the limit where no confidence is asked: on
-fresh samples, an estimate right at the limit would be over it every other time."""
+MOST_MARGIN = 0.5
+"""Where no confidence is asked, estimates stay a standard error below the limit, but not by
+more than this share of it: on fresh samples, one at the limit would be over it every other
+time."""
 NEARBY = (0.87, 0.94, 1.12)
 LADDER = (0.4, 0.65, 0.85, 1.25)
 """Further trade-offs to try, relative to the one found: for estimates, and for a proof."""
@@ -258,7 +259,8 @@ class Search:
     def _allowance(self, candidate: Candidate) -> float:
         """Tell how far the bound, or without confidence a margin, lies above the estimate."""
         if self.budget.confidence is None:
-            return MARGIN * math.sqrt(candidate.judgement.variance / max(self.proof_samples, 1))
+            noise = math.sqrt(candidate.judgement.variance / max(self.proof_samples, 1))
+            return min(noise, MOST_MARGIN * (self.budget.max_drop or 0.0))
         if not self.provable:
             return 0.0
         return candidate.judgement.allowance(self.proof_samples, self.budget.confidence)

@@ -103,15 +103,22 @@ class _Printer:
             return "not certified"
         if value is None:
             return ""
-        upper = numbers.upper_number(value, report.max_drop)
+        if words.proves_limit(report) and report.max_drop is not None:
+            upper = f"{round(100 * report.max_drop, 6):g}"
+        else:
+            upper = numbers.upper_number(value, report.max_drop)
         return f"at most {upper} ({words.confidence(report)})"
 
     def verdict(self) -> None:
         report = self.report
         word = words.VERDICTS.get(report.met, numbers.clean(report.met))
         colour = _COLOURS.get(report.met, "yellow")
-        self.entry(word, f"bold {colour}", f"{words.certified(report)} {words.reason(report)}")
-        self.entry("", "", f"Asked: {words.limits(report)}.")
+        self.entry(word, f"bold {colour}", words.certified(report))
+        more = words.details(report)
+        if more:
+            self.entry("", "", more)
+        if not words.proves_limit(report) or report.max_size_bytes is not None:
+            self.entry("", "", f"Asked: {words.limits(report)}.")
 
     def entry(self, label: str, style: str, text: str) -> None:
         """Print a label and a paragraph beside it that keeps its indent."""

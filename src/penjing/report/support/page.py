@@ -11,6 +11,8 @@ from penjing.report.support import curve, layers, numbers, tables, words
 if TYPE_CHECKING:
     from penjing.core.report import Report
 
+_LABEL, _DIGIT = 48.0, 4.0
+"""What the limit's label and half a 0 take of the narrowest gauge, in % of its length."""
 _UNITS = r"(?=(?:B|kB|MB|GB|TB|%|points?|ms|µs|s|min|h|samples)\b|%)"
 
 
@@ -72,6 +74,7 @@ def _verdict(report: Report) -> dict[str, str]:
         "word": words.VERDICTS.get(report.met, numbers.clean(report.met)),
         "reason": words.reason(report),
         "certified": words.certified(report),
+        "details": words.details(report),
     }
 
 
@@ -158,7 +161,7 @@ def _spoken_drop(report: Report) -> str:
     bounded, value = report.metric_is_bounded, words.bound(report)
     text = f"drop {numbers.drop(report.drop.value, bounded=bounded)}"
     if value is not None:
-        text += f", at most {numbers.upper_number(value, report.max_drop)}"
+        text += f", bound {numbers.upper_number(value, report.max_drop)}"
     interval = numbers.drop_interval(report.drop)
     return f"{text}, interval {interval}" if interval else text
 
@@ -174,13 +177,17 @@ def _gauge(report: Report) -> dict[str, Any] | None:
     span = (high - low) * 1.08
     places = [100 * (end - low) / span for end in (*ends, limit, 0.0)]
     allowed = numbers.limit(limit, bounded=bounded)
+    ends_there = places[3] > 50  # noqa: PLR2004  # half of the line
+    label = places[3] - _LABEL * ends_there, places[3] + _LABEL * (not ends_there)
     return {
         "low": f"{places[0]:.2f}",
         "value": f"{places[1]:.2f}",
         "width": f"{places[2] - places[0]:.2f}",
         "limit": f"{places[3]:.2f}",
-        "zero": f"{places[4]:.2f}",
-        "end": places[3] > 50,  # noqa: PLR2004  # half of the line
+        "zero": None
+        if label[0] - _DIGIT < places[4] < label[1] + _DIGIT
+        else f"{places[4]:.2f}",
+        "end": ends_there,
         "limit_text": f"limit {allowed}",
         "label": f"{_spoken_drop(report)}, limit {allowed}",
     }

@@ -174,7 +174,7 @@ def offers(report: Report) -> list[dict[str, str]]:
     """Give what other limits would have bought, the tightest first."""
     after = report.after.size_bytes
     rows = []
-    for offer in sorted(report.offers, key=lambda offer: offer.limit):
+    for offer in words.offers(report):
         change = offer.size_bytes / after - 1
         way = "larger" if change > 0 else "smaller"
         rows.append(

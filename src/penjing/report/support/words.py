@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from penjing.report.support import numbers
 
 if TYPE_CHECKING:
-    from penjing.core.report import Report
+    from penjing.core.report import Offer, Report
 
 VERDICTS = {"met": "Met", "missed": "Missed", "undecided": "Undecided"}
 STATUSES = {
@@ -21,6 +21,10 @@ STATUSES = {
     "dominated": "another is smaller and no worse",
     "within the limit": "not put to the certificate",
 }
+_SAID_ALREADY = re.compile(
+    r"the drop is within the limit with|\d+ certification samples are too few"
+)
+"""How reasons begin that only repeat what ``certified`` says."""
 _MOST_OFFERS = 2
 _USUAL = 0.95
 _ACRONYMS = frozenset({"auc", "f1", "mae", "mape", "mse", "r2", "rmse"})
@@ -96,23 +100,50 @@ def certified(report: Report) -> str:
         return f"Not certified: judged by the point estimate, a drop of {estimate}."
     if report.met == "undecided":
         return needed(report)
+    if proves_limit(report) and report.max_drop is not None:
+        allowed = numbers.limit(report.max_drop, bounded=bounded)
+        return f"Certified with {confidence(report)} confidence: drop at most {allowed}."
     value = bound(report)
     if value is None:
         return f"No upper bound of the drop is known; the estimate is {estimate}."
     upper = numbers.upper(value, report.max_drop, bounded=bounded)
-    if report.met == "met" and report.max_drop is not None:
-        return f"Certified with {confidence(report)} confidence: drop at most {upper}."
     return f"With {confidence(report)} confidence the drop is at most {upper}."
 
 
+def proves_limit(report: Report) -> bool:
+    """Tell whether the run has proven that its limit on the drop is kept.
+
+    Candidates are tested one after the other, and the confidence is that of the whole
+    sequence: it is the limit that is proven, not the bound of the one that was chosen.
+    """
+    certain = report.met == "met" and report.confidence is not None
+    return certain and report.max_drop is not None
+
+
+def details(report: Report) -> str:
+    """Say what ``certified`` has left out: the file's own bound and the reason, if any."""
+    told = []
+    value = bound(report)
+    if proves_limit(report) and value is not None:
+        upper = numbers.upper(value, report.max_drop, bounded=report.metric_is_bounded)
+        told.append(f"Bound for this file alone: {upper}.")
+    why = reason(report)
+    if why != certified(report) and not _SAID_ALREADY.match(report.reason):
+        told.append(why)
+    return " ".join(told)
+
+
 def needed(report: Report) -> str:
-    """Say how many certification samples would decide."""
+    """Say why it is undecided: how many certification samples would decide, or why none."""
     rows = split_rows(report.splits.get("certification"))
     given = f"; this run had {numbers.count(rows)}" if rows is not None else ""
-    if report.samples_needed is None:
-        return "More samples of this kind would not decide it."
-    wanted = numbers.count(report.samples_needed)
-    return f"About {wanted} certification samples would decide{given}."
+    if report.samples_needed is not None:
+        wanted = numbers.count(report.samples_needed)
+        return f"About {wanted} certification samples would decide{given}."
+    if report.reason and not _SAID_ALREADY.match(report.reason):
+        return reason(report)
+    on = f" (on {numbers.count(rows)} certification samples)" if rows is not None else ""
+    return f"The estimate itself is too close to or over the limit{on}."
 
 
 def change_of_metric(report: Report) -> str:
@@ -155,16 +186,33 @@ def hints(report: Report) -> list[str]:
         wanted = numbers.count(report.samples_needed)
         found.append(f"give about {wanted} certification samples: --test FILE, or more --data")
     if report.met == "undecided" and report.confidence is not None:
-        found.append("or judge point estimates: --confidence none")
+        found.append("judge point estimates instead of proving: --confidence none")
     if report.met == "missed" and report.max_drop is not None:
         found.append("allow a larger drop (--max-drop), or calibrate on more data")
     if report.met == "missed" and report.max_size_bytes is not None:
         found.append("allow a larger file (--max-size)")
-    offers = [offer for offer in report.offers if offer.size_bytes < report.after.size_bytes]
-    for offer in sorted(offers, key=lambda offer: offer.limit)[:_MOST_OFFERS]:
-        allowed = f"{round(100 * offer.limit, 6):g}%"
-        found.append(f"--max-drop {allowed} would give about {numbers.size(offer.size_bytes)}")
+    looser = [o for o in offers(report) if o.size_bytes < report.after.size_bytes]
+    for offer in looser[:_MOST_OFFERS] if report.max_drop is not None else []:
+        allowed, size = f"{round(100 * offer.limit, 6):g}%", numbers.size(offer.size_bytes)
+        found.append(f"--max-drop {allowed}: about {size} by estimate, not certified")
     return found
+
+
+def offers(report: Report) -> list[Offer]:
+    """Give the offers of use, the tightest first.
+
+    A looser limit is of use where it buys a smaller file, a tighter one where it costs a
+    larger one.
+    """
+    asked, size = report.max_drop, report.after.size_bytes
+    useful = [
+        offer
+        for offer in report.offers
+        if asked is None
+        or (offer.limit > asked and offer.size_bytes < size)
+        or (offer.limit < asked and offer.size_bytes > size)
+    ]
+    return sorted(useful, key=lambda offer: offer.limit)
 
 
 def split_rows(split: Any) -> int | None:
