@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,12 +101,14 @@ def test_no_part_of_an_output_is_left(
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    # A shell's background job ignores Ctrl-C, and so would the processes it starts.
+    return subprocess.Popen(  # one call, before any thread of the child
         [sys.executable, "-m", "penjing", *arguments],
         env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
     )
 
 
