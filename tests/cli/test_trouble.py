@@ -102,7 +102,7 @@ def test_no_part_of_an_output_is_left(
 
 def started(*arguments: str) -> subprocess.Popen[str]:
     # A shell's background job ignores Ctrl-C, and so would the processes it starts.
-    return subprocess.Popen(  # one call, before any thread of the child
+    return subprocess.Popen(
         [sys.executable, "-m", "penjing", *arguments],
         env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
