@@ -50,12 +50,12 @@ PINS: list[tuple[str, tuple[int, ...], str, int, str]] = [
         "i1",
         200,
         (
-            "e66006050c08e57afe6e86732924522135bef0e2f69837a5bf1701a96945ea57b716fd429055cc48"
-            "44201a9df64ae9275bef78a90176d55afb1bd2246d980826c4229a3b2e961e61e782e893be8d80a2"
-            "6ffad7ed048ef40d28ceef12123313effc55046f86f99019f6f980883af3b6ef3d6d5b7e9b7a6c0b"
-            "7f9f76ae040c929b84d56b1a16ab48982543d4433b14008292e423d2a9279b30ed0606916833057a"
-            "7242fd6f1aa3351ffb1f2df5854d2dd2b353d259e1a0a4cceacb4cb2a7956637422ef86bb82978ba"
-            "bc725944db77"
+            "e660060515bf2eaadece0163dbfbfd932bdcd99cc20093cdee5aed45b0776ff796e98ee5dfb23d64"
+            "f8abb2d2e504f0d3354050a14c52affbc1bff3e77d46f7e3cdbf6e912df7d14a975e7fb85eb6c390"
+            "af26d8048c0ff957456a2139c361fda898e5decd5148a81b9a5205043b5268e9d1bb3028f0acb96b"
+            "b84d59a2da9376782355d8dd8d631c64002c15fae5a2a8eaa2c132c7e168755247aca85f0406cc3f"
+            "a8699328801ba18ea1c8250f8186906022a0b825be49cbb28f9cfdbd52d357457abce164b0c51e49"
+            "8fac0c31f7a4eef017ecaf7484858a2d93b48de0"
         ),
     ),
     (
@@ -63,9 +63,9 @@ PINS: list[tuple[str, tuple[int, ...], str, int, str]] = [
         (4, 3, 3, 3),
         "i2",
         100,
-        "64001114180ebdb057a4976d14acb5f0f79b2d9f044eecaa5e7ceb32beb519ebec",
+        "2d0057e81d9e99ccce808e6601929a2a61397b8d1bc045863033d9499e19aafa67",
     ),
-    ("context_arithmetic", (6, 2, 5), "i1", 150, "060123d53b156195c200b618fc6c1c"),
+    ("context_arithmetic", (6, 2, 5), "i1", 150, "0e034e566ec67a48ab18ad99e8ef"),
     (
         "rans",
         (60,),
@@ -142,14 +142,21 @@ def test_bytes_stay_the_same(
             (60, 90),
             "i1",
             150,
-            "6dd74581448205b91c70e0f8e53106932279e82b052b6124be96ed2a38c830c3",
+            "207dd9ec17e4182f41ad30234ce8d93aed6b2c35e777039b489ad0360141d54c",
         ),
         (
             "context_arithmetic",
             (16, 12, 3, 3),
             "i2",
             60,
-            "baa86ac3104d6cbb38afb011c5e0788f7897bd33662084228b9b83a2a520edd5",
+            "42126322fa052c6f745a12fe60268484bf348ba9fe0c883d56c6098b3641ba54",
+        ),
+        (
+            "context_arithmetic",
+            (6, 4, 5, 5),
+            "i1",
+            250,
+            "ce070d313fb145cafde7a809c3bc144d985a374f416d3aaef6d9cb4ef0056f44",
         ),
         (
             "rans",

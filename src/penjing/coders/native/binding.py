@@ -31,10 +31,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "context_work": (_POINTER, _POINTER),
     "context_decode_work": (*_BYTES, _POINTER),
     "context_encode": (_POINTER, _POINTER, _INT, _POINTER, _POINTER, *_WORK, *_BYTES),
-    "context_measure": (
-        *(_POINTER, _POINTER, _INT, _POINTER, _POINTER),
-        *(*_WORK, _POINTER, _POINTER),
-    ),
+    "context_measure": (_POINTER, _POINTER, _INT, _POINTER, _POINTER, *_WORK),
     "context_decode": (_POINTER, *_BYTES, _POINTER, _INT, _POINTER, *_WORK),
     "tokens_count": (_POINTER, _INT, _U64, _I64, _U32, _U32, _POINTER),
     "rans_work": (),

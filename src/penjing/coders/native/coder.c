@@ -224,12 +224,13 @@ typedef char arithmetic_shift_needed[(-1 >> 1) == -1 ? 1 : -1];
 #define UNARY 14      /* sizes coded bit by bit before exp-Golomb takes over */
 #define FEATURES 4    /* groups of neighbours that share a weight in the sign's model */
 #define NEIGHBOURS 10 /* in all groups */
-#define LOCALS 8      /* classes of how sure the sign's model is */
+#define NEARS 4       /* ways to look at neighbours: not, at two groups, at four, at four for signs alone */
 #define LARGEST_KERNEL 4096
 #define LARGEST_SLOPE ((int64_t)1 << 40)
 #define SHARED 2 /* effects that move together after a row: of its two outer loops */
 #define RUN_LENGTH 1024
 #define ONE (1 << 16) /* logits, effects and information are in 1/65536 */
+#define MOST_SURE (4 * ONE)
 #define CAP 120u        /* information that effects are limited to, so that they never stop learning */
 #define INFORMATION_CAP (2046u << 12)
 
@@ -264,7 +265,6 @@ typedef struct {
 typedef struct {
     const Tables *tables;
     Effect threshold[UNARY];
-    Effect local[LOCALS];
     int32_t side[FEATURES];
     uint32_t side_information, threshold_cap;
     uint32_t shift, largest;
@@ -379,7 +379,7 @@ INLINE uint32_t code_size(Port *port, Model *m, int32_t logit, uint32_t size, ui
         for (i = 1; i < UNARY; i++) {
             Effect *e = &m->threshold[i];
             const Squash *q = squash_of(m->tables, plus(logit, e->value));
-            int bit = port_bit(port, m->tables, q->one | 1, high > i, what);
+            int bit = port_bit(port, m->tables, q->one, high > i, what);
             Lesson more = {(bit ? ONE : 0) - q->one, q->spread};
             effect_update(m->tables, e, &more, m->threshold_cap);
             lesson->slope += steeper(more.slope);
@@ -407,50 +407,54 @@ typedef struct {
     int32_t sum[FEATURES], logit;
 } Side;
 
-INLINE void side_sums(const Model *m, Side *s, const int8_t *seen, const ptrdiff_t *back, int near) {
+INLINE void side_sums(const Model *m, Side *s, const int8_t *seen, const ptrdiff_t *back, int groups) {
     s->logit = 0;
-    if (near >= 1) {
+    if (groups >= 2) {
         s->sum[0] = seen[back[0]] + seen[back[1]];
         s->sum[1] = seen[back[2]] + seen[back[3]];
         s->logit = plus(times(m->side[0], s->sum[0]), times(m->side[1], s->sum[1]));
     }
-    if (near >= 2) {
+    if (groups == FEATURES) {
         s->sum[2] = seen[back[4]] + seen[back[5]];
         s->sum[3] = seen[back[6]] + seen[back[7]] + seen[back[8]] + seen[back[9]];
         s->logit = plus(s->logit, plus(times(m->side[2], s->sum[2]), times(m->side[3], s->sum[3])));
     }
 }
 
-INLINE uint32_t code_sign(Port *port, Model *m, const Side *s, int negative, int near, int what) {
-    if (near == 0 && what == DECODE) return (uint32_t)decode_even_bit(&port->decoder, 32768);
-    if (near == 0) return (uint32_t)port_bit(port, m->tables, 32768, negative, what);
+/* Where the sign is sure, sizes are larger. */
+INLINE int32_t size_logit(const Side *s) {
+    int32_t sure = s->logit < 0 ? ~s->logit : s->logit;
+    return (sure > MOST_SURE ? MOST_SURE : sure) * 5 >> 4;
+}
+
+INLINE uint32_t code_sign(Port *port, Model *m, const Side *s, int negative, int groups, int what) {
+    if (groups == 0 && what == DECODE) return (uint32_t)decode_even_bit(&port->decoder, 32768);
+    if (groups == 0) return (uint32_t)port_bit(port, m->tables, 32768, negative, what);
     const Squash *q = squash_of(m->tables, s->logit);
     if (what == DECODE) {
-        negative = decode_even_bit(&port->decoder, q->one | 1);
+        negative = decode_even_bit(&port->decoder, q->one);
     } else {
-        negative = port_bit(port, m->tables, q->one | 1, negative, what);
+        negative = port_bit(port, m->tables, q->one, negative, what);
     }
-    uint32_t squares = 0, h;
-    for (int j = 0; j < 2 * near; j++) squares += (uint32_t)(s->sum[j] * s->sum[j]);
-    h = m->side_information + ((q->spread * squares) >> 2);
+    uint32_t h = m->side_information + q->spread;
     m->side_information = h = h > INFORMATION_CAP ? INFORMATION_CAP : h;
     int32_t step = scaled(m->tables, negative * ONE - q->one, h);
-    for (int j = 0; j < 2 * near; j++) m->side[j] = plus(m->side[j], times(step, s->sum[j]));
+    for (int j = 0; j < groups; j++) m->side[j] = plus(m->side[j], times(step, s->sum[j]));
     return (uint32_t)negative;
 }
 
 INLINE int32_t code_symbol(Port *port, Model *m, int32_t logit, const Side *side, int32_t symbol, Lesson *lesson,
-                           Sum *first, int near, int what) {
+                           Sum *first, int groups, int what) {
     const Squash *q = squash_of(m->tables, plus(logit, m->threshold[0].value));
     uint32_t size = symbol < 0 ? 0u - (uint32_t)symbol : (uint32_t)symbol;
-    uint32_t some = (uint32_t)port_bit(port, m->tables, q->one | 1, size >> m->shift != 0, what);
+    uint32_t some = (uint32_t)port_bit(port, m->tables, q->one, size >> m->shift != 0, what);
     lesson->slope = (some ? ONE : 0) - q->one;
     lesson->information = q->spread;
     sum_add(first, lesson);
     if (!some && m->shift == 0) return 0;
     size = code_size(port, m, logit, size, some, lesson, what);
     if (size == 0) return 0;
-    uint32_t negative = code_sign(port, m, side, symbol < 0, near, what);
+    uint32_t negative = code_sign(port, m, side, symbol < 0, groups, what);
     return (int32_t)((size ^ (0 - negative)) + negative);
 }
 
@@ -458,7 +462,6 @@ INLINE int32_t code_symbol(Port *port, Model *m, int32_t logit, const Side *side
 typedef struct {
     uint8_t *data;
     int8_t *seen;     /* all symbols coded so far, in that order, limited to -2 .. 2 */
-    uint8_t *classes; /* when measuring: the class of each symbol's model, by its place in `data` */
     int width, near, columned;
     size_t size[3], stride[3];
     size_t place[3];                      /* step of the kernel position */
@@ -483,18 +486,11 @@ INLINE void view_store(const View *v, size_t i, int32_t value) {
     }
 }
 
-/* Five bits of the logit in steps of 1/2, three of the sign's. */
-static uint8_t class_of(int32_t logit, int32_t side) {
-    int32_t a = (logit >> 15) + 16, b = ((side + ONE / 2) >> 16) + 4;
-    a = a < 0 ? 0 : a > 31 ? 31 : a;
-    b = b < 0 ? 0 : b > 7 ? 7 : b;
-    return (uint8_t)(a << 3 | b);
-}
-
 /* The loop over all symbols; compiled once for each `near`, `columned` and `what`. */
 INLINE void code_view(Port *outside, Model *m, const View *view, int near, int columned, int what) {
     const Tables *const t = m->tables;
     const uint32_t cap = CAP << 16;
+    const int groups = near == 1 ? 2 : near ? FEATURES : 0;
     const View v = *view;
     int8_t *restrict seen = v.seen;
     Port inside = *outside, *port = &inside; /* a copy that can live in registers */
@@ -504,7 +500,7 @@ INLINE void code_view(Port *outside, Model *m, const View *view, int near, int c
             const ptrdiff_t (*back)[NEIGHBOURS] = v.back + (p * v.place[0] + q * v.place[1]);
             Effect *column = v.column, row = {0, v.prior};
             const int32_t base = plus(v.outer[p].value, v.inner[q].value);
-            Lesson lesson;
+            Lesson lesson = {0, 0};
             Sum total = {0, 0};
             for (size_t j = 0; j < v.size[2];) {
                 const size_t end = v.size[2] - j > RUN_LENGTH ? j + RUN_LENGTH : v.size[2];
@@ -512,26 +508,19 @@ INLINE void code_view(Port *outside, Model *m, const View *view, int near, int c
                 for (; j < end; j++) {
                     Side side = {{0}, 0};
                     int32_t logit = plus(base, row.value);
-                    Effect *local = m->local;
                     if (near) {
                         seen[0] = 0;
-                        side_sums(m, &side, seen, *back, near);
-                        int32_t sure = (side.logit < 0 ? ~side.logit : side.logit) >> 15;
-                        local += sure < LOCALS ? sure : LOCALS - 1;
-                        logit = plus(logit, local->value);
+                        side_sums(m, &side, seen, *back, groups);
+                        if (near < 3) logit = plus(logit, size_logit(&side));
                     }
                     if (columned) logit = plus(logit, column->value);
                     int32_t symbol = what == DECODE ? 0 : view_load(&v, at);
-                    if (what == MEASURE && v.classes) {
-                        v.classes[at] = class_of(plus(logit, m->threshold[0].value), side.logit);
-                    }
-                    symbol = code_symbol(port, m, logit, &side, symbol, &lesson, &first, near, what);
+                    symbol = code_symbol(port, m, logit, &side, symbol, &lesson, &first, groups, what);
                     if (what == DECODE) view_store(&v, at, symbol);
                     sum_add(&total, &lesson);
                     effect_update(t, &row, &lesson, cap);
                     if (columned) effect_update(t, column++, &lesson, cap);
                     if (near) {
-                        effect_update(t, local, &lesson, cap);
                         *seen++ = (int8_t)(symbol > 2 ? 2 : symbol < -2 ? -2 : symbol);
                         back += v.place[2];
                     }
@@ -554,7 +543,9 @@ INLINE void code_view(Port *outside, Model *m, const View *view, int near, int c
         case 2: code_view(p, m, v, 1, 0, what); break;                                                  \
         case 3: code_view(p, m, v, 1, 1, what); break;                                                  \
         case 4: code_view(p, m, v, 2, 0, what); break;                                                  \
-        default: code_view(p, m, v, 2, 1, what);                                                        \
+        case 5: code_view(p, m, v, 2, 1, what); break;                                                  \
+        case 6: code_view(p, m, v, 3, 0, what); break;                                                  \
+        default: code_view(p, m, v, 3, 1, what);                                                        \
         }                                                                                               \
     }
 RUN(run_encode, ENCODE)
@@ -585,7 +576,7 @@ static int header_read(Reader *r, Choice *c) {
         c->height = (uint32_t)height;
         c->width = (uint32_t)width;
     }
-    return !r->bad && c->near < 3 && c->shift < 31 && !(second >> 7);
+    return !r->bad && c->shift < 31 && !(second >> 7);
 }
 
 /* Bump allocation in the caller's buffer; with no buffer it only counts. */
@@ -684,7 +675,6 @@ static Model *context_make(View *v, Arena *arena, const Tables *t, const uint64_
     if (back) back_make(back, c.height, c.width, c.scan == 2 ? (ptrdiff_t)v->size[2] : 1);
     m->tables = t;
     for (int i = 0; i < UNARY; i++) m->threshold[i] = (Effect){i ? -ONE : 0, ONE};
-    for (int i = 0; i < LOCALS; i++) m->local[i] = (Effect){(i - 3) * 6500, 16 * ONE};
     for (int i = 0; i < FEATURES; i++) m->side[i] = i ? 0 : -ONE / 2;
     m->side_information = 6 * ONE;
     m->threshold_cap = (c.fast ? 15u : 100u) << 16;
@@ -708,8 +698,8 @@ PENJING_API int64_t penjing_tables_make(void *memory) {
         uint32_t one = (uint32_t)(((uint64_t)1 << 48) / (((uint64_t)1 << 32) + power));
         one = one > 65535 ? 65535 : one;
         uint32_t other = 65536 - one, spread = one * other >> 16;
-        t->squash[512 + k] = (Squash){(uint16_t)one, (uint16_t)(spread ? spread : 1)};
-        t->squash[511 - k] = (Squash){(uint16_t)other, (uint16_t)(spread ? spread : 1)};
+        t->squash[512 + k] = (Squash){(uint16_t)(one | 1), (uint16_t)(spread ? spread : 1)};
+        t->squash[511 - k] = (Squash){(uint16_t)(other | 1), (uint16_t)(spread ? spread : 1)};
         power = (power * 4162825044u) >> 32; /* exp(-1/32) */
     }
     for (uint32_t i = 0; i < 2048; i++) t->gain[i] = (uint16_t)(i < 17 ? 65535 : (65536u * 16 + i / 2) / i);
@@ -760,8 +750,7 @@ static Model *context_open(View *v, const void *tables, void *data, int width, c
     uint64_t count;
     v->data = data;
     v->width = width;
-    v->classes = 0;
-    if ((uintptr_t)work % 8 || (width != 1 && width != 2 && width != 4) || c->near > 2 || c->shift > 30) return 0;
+    if ((uintptr_t)work % 8 || (width != 1 && width != 2 && width != 4) || c->near >= NEARS || c->shift > 30) return 0;
     return context_make(v, &arena, tables, shape, *c, &count);
 }
 
@@ -781,18 +770,15 @@ PENJING_API int64_t penjing_context_encode(const void *tables, const void *data,
     return port.encoder.full ? PENJING_SPACE : (int64_t)(head + port.encoder.size);
 }
 
-/* The cost in 1/2048 bits.  `classes` (bytes, as many as symbols) and `thresholds` (UNARY of them) may be 0. */
+/* The cost in 1/2048 bits. */
 PENJING_API int64_t penjing_context_measure(const void *tables, const void *data, int width, const uint64_t *shape,
-                                            const uint32_t *choice, void *work, uint64_t work_size, uint8_t *classes,
-                                            int32_t *thresholds) {
+                                            const uint32_t *choice, void *work, uint64_t work_size) {
     View v;
     Choice c = choice_of(choice);
     Model *m = context_open(&v, tables, (void *)(uintptr_t)data, width, shape, &c, work, work_size);
     if (!m) return PENJING_ARGUMENT;
     Port port = {{0}, {0}, 0};
-    v.classes = classes;
     run_measure(&port, m, &v);
-    for (int i = 0; thresholds && i < UNARY; i++) thresholds[i] = m->threshold[i].value;
     return (int64_t)port.total;
 }
 

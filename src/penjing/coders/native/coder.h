@@ -33,8 +33,7 @@ PENJING_API int64_t penjing_context_encode(const void *tables, const void *data,
     const uint32_t *choice, void *work, uint64_t work_size, uint8_t *out,
     uint64_t capacity);
 PENJING_API int64_t penjing_context_measure(const void *tables, const void *data, int width, const uint64_t *shape,
-    const uint32_t *choice, void *work, uint64_t work_size, uint8_t *classes,
-    int32_t *thresholds);
+    const uint32_t *choice, void *work, uint64_t work_size);
 PENJING_API int64_t penjing_context_decode(const void *tables, const uint8_t *in, uint64_t in_size, void *data,
     int width, const uint64_t *shape, void *work, uint64_t work_size);
 

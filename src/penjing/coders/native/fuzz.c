@@ -39,7 +39,7 @@ static Plan plan_of(const uint8_t *in) {
     p.width = WIDTHS[in[4] % 3];
     for (int i = 0; i < 9; i++) p.choice[i] = 0;
     p.choice[0] = in[5] & 3;
-    p.choice[1] = (in[5] >> 2) % 3;
+    p.choice[1] = (in[5] >> 2) & 3;
     p.choice[2] = (in[5] >> 4) & 1;
     p.choice[3] = (in[5] >> 5) & 1;
     p.choice[4] = (in[5] >> 6) & 1;
