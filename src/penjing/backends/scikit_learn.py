@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penjing.backends.scikit_learn_support.objections import objection
+from penjing.backends.scikit_learn_support.repairs import converters, takes_option
 from penjing.core.errors import MissingExtraError, ModelError
 from penjing.core.registry import BACKENDS
 
@@ -24,8 +26,21 @@ TEXT = "str"
 NUMBER = "float"
 LOCALES = ("en_US.UTF-8", "C.UTF-8", "C")
 """How text is made lower-case: the first one that ONNX Runtime finds on this machine."""
-TARGET_OPSET = {"": 17, "ai.onnx.ml": 3}
+TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}
 """Some converters would fall back on operator sets older than the oldest we read."""
+FAILURES = (
+    AssertionError,
+    AttributeError,
+    KeyError,
+    NameError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What skl2onnx raises where it cannot convert."""
+WRAPPED = ("best_estimator_", "estimator_", "estimator", "base_estimator", "final_estimator_")
+"""Attributes of estimators that hold another one."""
 LONGEST_MESSAGE = 300
 
 
@@ -44,14 +59,20 @@ class ScikitLearn:
 
         Pipelines that begin with a ``ColumnTransformer`` get one input for each column, of
         text or numbers; all others one input ``x`` of shape (rows, features).  Classifiers
-        give labels and probabilities, an array each.
+        give labels and probabilities, an array each.  Of a search for parameters, the best
+        estimator is taken.
 
         Raises:
             ModelError: it is not fitted, or something in it has no ONNX form.
             MissingExtraError: skl2onnx is not installed.
         """
+        native = getattr(native, "best_estimator_", native)
         where = type(native).__name__
         _check_fitted(native, where)
+        for part in _all_parts(native):
+            found = objection(part)
+            if found is not None:
+                raise ModelError(where, *found)
         texts = any(_reads_text(part) for part in _all_parts(native))
         for locale in LOCALES if texts else LOCALES[-1:]:
             try:
@@ -72,31 +93,25 @@ def _converted(estimator: Any, where: str, locale: str) -> Any:
         raise MissingExtraError("sklearn", "converting scikit-learn estimators") from error
 
     types = _initial_types(estimator, where)
-    vectorizers = [part for part in _all_parts(estimator) if _reads_text(part)]
-    options: dict[Any, Any] = {id(part): {"locale": locale} for part in vectorizers}
-    # Without it, probabilities come as a list of dictionaries; some classifiers have none.
-    options[id(estimator)] = {"zipmap": False}
-    # Without a name of ours the graph gets a random one, and no two files are the same.
-    settings: dict[str, Any] = {
-        "name": type(estimator).__name__,
-        "initial_types": types,
-        "target_opset": TARGET_OPSET,
-    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how skl2onnx calls scikit-learn
-            try:
-                made = convert_sklearn(estimator, options=options, **settings)
-            except NameError:
-                del options[id(estimator)]
-                made = convert_sklearn(estimator, options=options, **settings)
+            made = convert_sklearn(
+                estimator,
+                # Without a name of ours the graph gets a random one: no two files are the same.
+                name=type(estimator).__name__,
+                initial_types=types,
+                target_opset=TARGET_OPSET,
+                options=_options(estimator, locale),
+                custom_conversion_functions=converters(),
+            )
     except (MissingConverter, MissingShapeCalculator) as error:
         raise ModelError(
             where,
             f"{_culprit(estimator, str(error))} has no conversion to ONNX",
             "replace that step; https://onnx.ai/sklearn-onnx/supported.html lists the rest",
         ) from error
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, KeyError) as error:
+    except FAILURES as error:
         cause = error.__cause__ or error
         first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise ModelError(
@@ -106,7 +121,34 @@ def _converted(estimator: Any, where: str, locale: str) -> Any:
         ) from error
     _restore_names(made.graph, [name for name, _ in types])
     _drop_unread_inputs(made.graph)
+    _raise_opset(made)
     return made
+
+
+def _options(estimator: Any, locale: str) -> dict[Any, Any]:
+    """Choose what skl2onnx leaves to choose."""
+    *_, last = ends = list(_ends(estimator))
+    # Without it, probabilities come as a list of dictionaries; some classifiers have none.
+    wanted = {"zipmap": False} if takes_option(last, "zipmap") else {}
+    options: dict[Any, Any] = {id(part): wanted for part in ends}
+    texts = [part for part in _all_parts(estimator) if _reads_text(part)]
+    return options | {id(part): {"locale": locale} for part in texts}
+
+
+def _ends(estimator: Any) -> Iterator[Any]:
+    """Give an estimator, its last step if it has steps, the last one of that, and so on."""
+    yield estimator
+    if hasattr(estimator, "steps"):
+        yield from _ends(estimator.steps[-1][1])
+    elif hasattr(estimator, "best_estimator_"):
+        yield from _ends(estimator.best_estimator_)
+
+
+def _raise_opset(model: Any) -> None:
+    """Declare the operator set asked for; skl2onnx declares the oldest one that will do."""
+    for opset in model.opset_import:
+        if not opset.domain:
+            opset.version = TARGET_OPSET[""]
 
 
 def _restore_names(graph: Any, names: list[str]) -> None:
@@ -163,16 +205,18 @@ def _culprit(estimator: Any, message: str) -> str:
     return next((name for name in known if f"{name}'" in message), known[0])
 
 
-def _all_parts(estimator: Any) -> Iterator[Any]:
-    for part in _parts(estimator):
+def _all_parts(native: Any) -> Iterator[Any]:
+    for part in _parts(native):
         yield part
         inner = [*getattr(part, "transformers_", []), *getattr(part, "transformer_list", [])]
         for _, transformer, *_ in inner:
             if not isinstance(transformer, str):
                 yield from _all_parts(transformer)
-        for wrapped in ("estimator_", "estimator", "base_estimator", "final_estimator_"):
-            if hasattr(getattr(part, wrapped, None), "get_params"):
-                yield from _all_parts(getattr(part, wrapped))
+        members = getattr(part, "estimators_", None)
+        held = [getattr(part, name, None) for name in WRAPPED]
+        for estimator in [*held, *(members if isinstance(members, list) else [])]:
+            if hasattr(estimator, "get_params"):
+                yield from _all_parts(estimator)
 
 
 def _initial_types(estimator: Any, where: str) -> list[tuple[str, Any]]:

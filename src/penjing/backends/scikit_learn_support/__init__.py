@@ -1,0 +1,1 @@
+"""What the scikit-learn backend adds to skl2onnx."""
