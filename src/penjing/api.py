@@ -15,13 +15,14 @@ from penjing.core.registry import BACKENDS
 from penjing.engine.job import Job, Result, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from penjing.core.recipe import Recipe
     from penjing.core.runtime import Session
     from penjing.core.tensors import Array
+    from penjing.engine.benching import Timing
     from penjing.engine.search import Progress
-    from penjing.engine.serving import Evaluation, Timing
+    from penjing.engine.serving import Evaluation
 
 __all__ = [
     "bench",
@@ -267,13 +268,28 @@ def predict(
 
 
 def bench(
-    path: str | Path, *, seconds: float = 2.0, threads: int = 1, batch: int = 1
+    path: str | Path,
+    *,
+    seconds: float = 2.0,
+    threads: int = 1,
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Timing:
-    """Time loading and running a model on random inputs of its own shapes.
+    """Time loading and running a model on random inputs.
+
+    Args:
+        path: of a ``.penjing`` or ``.onnx`` file.
+        seconds: about how long to measure.
+        threads: to run on.
+        batch: samples per run; None for as many as the model is fixed to, else one.
+        shapes: of inputs, by name.  Where a model leaves other sizes open than the batch, and
+            nothing is given here, the first size is taken that the model runs with.
 
     Raises:
-        UnsupportedError: an input has free sizes other than the batch that cannot be guessed.
+        ConfigError: the batch or a shape is not what the model takes.
+        DataError: the model does not run on these shapes.
+        UnsupportedError: it runs with none of the sizes that were tried.
     """
-    from penjing.engine.serving import bench as measure
+    from penjing.engine.benching import bench as measure
 
-    return measure(path, seconds=seconds, threads=threads, batch=batch)
+    return measure(path, seconds=seconds, threads=threads, batch=batch, shapes=shapes)

@@ -13,6 +13,7 @@ from penjing import load
 from penjing.cli.screen import plain, printable, size
 from penjing.cli.techniques import describe
 from penjing.core.registry import TECHNIQUES
+from penjing.testing.onnx_zoo import draw, graph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +82,27 @@ def test_bench_times_loading_and_running(penjing: Run) -> None:
     assert told["latency_ms"]["unit"] == "ms"
     assert (told["batch"], told["threads"]) == (3, 2)
     assert "batch of 3, 2 thread(s)" in penjing(*asked).out
+
+
+def test_bench_takes_shapes_and_shows_what_has_run(here: Path, penjing: Run) -> None:
+    import onnx
+
+    sizes: list[int | str] = ["n", "steps", 6]
+    nodes: list[Any] = [("MatMul", ["x", "w"], "y", {})]
+    model = graph(nodes, {"x": ("float32", sizes)}, draw(w=(6, 3)), rank=3)
+    onnx.save(model, here / "open.onnx")
+    asked = ("bench", "open.onnx", "--seconds", "0.01")
+    chosen = penjing(*asked)
+    assert "x 1x128x6" in chosen.out
+    assert "free sizes set to 128; give others with --shape" in chosen.out
+    given = penjing(*asked, "--shape", "x=2x9x6")
+    assert "batch of 2" in given.out
+    assert "x 2x9x6" in given.out
+    assert "free sizes" not in given.out
+    assert penjing(*asked, "--shape", "x=2x9x6", "--json").json["shapes"] == {"x": [2, 9, 6]}
+    refused = penjing(*asked, "--shape", "x=2x9xx6")
+    assert refused.code == 2
+    assert "--shape: 'x=2x9xx6' is no NAME=SIZES" in refused.err
 
 
 def test_inspect_accounts_for_every_byte(here: Path, penjing: Run) -> None:

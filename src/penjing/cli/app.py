@@ -16,8 +16,11 @@ from penjing.cli.options import (
     Json,
     Metric,
     Packed,
+    Shape,
     Target,
     check_metric,
+    read_shapes,
+    shapes_line,
 )
 from penjing.cli.running import BAD_INPUT, MET
 from penjing.cli.screen import Screen, printable, size, table
@@ -102,24 +105,35 @@ def evaluate(  # noqa: PLR0913  # one parameter for each option
 
 
 @app.command()
-def bench(
+def bench(  # noqa: PLR0913  # one parameter for each option
     file: File,
     *,
     seconds: Annotated[
         float, typer.Option(min=0.0, max=3600.0, help="About how long to measure.")
     ] = 2.0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads to run on.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, max=65536, help="Samples per run.")] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65536,
+            help="Samples per run; one, unless the model is fixed to another number.",
+        ),
+    ] = None,
+    shape: Shape = None,
     as_json: Json = False,
 ) -> int:
     """Time loading and running a model, on random inputs of its own shapes.
+
+    Sizes that the model leaves open are chosen, and shown, unless --shape gives them.
 
     Example: penjing bench small.penjing
     """
     from penjing import api
 
     paths.check_model(file)
-    found = api.bench(str(file), seconds=seconds, threads=threads, batch=batch)
+    shapes = read_shapes(shape or [])
+    found = api.bench(str(file), seconds=seconds, threads=threads, batch=batch, shapes=shapes)
     screen = Screen(as_json)
     screen.json({"file": str(file), **found.to_dict()})
     if screen.talks:
@@ -130,6 +144,10 @@ def bench(
         rows.add_row("load", f"{found.load_ms:.1f} ms")
         rows.add_row("run", f"{run.value:.4g} ms (median; {run.low:.4g} to {run.high:.4g})")
         rows.add_row("", f"batch of {found.batch}, {found.threads} thread(s)")
+        if shapes or found.free_size is not None:
+            rows.add_row("", printable(shapes_line(found.shapes)))
+        if found.free_size is not None:
+            rows.add_row("", f"free sizes set to {found.free_size}; give others with --shape")
         screen.out.print(rows)
     return MET
 

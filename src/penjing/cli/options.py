@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penjing.core.errors import ConfigError
 from penjing.core.registry import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Json = Annotated[
     bool,
@@ -42,6 +46,46 @@ Data = Annotated[
         "inputs (or x where there is one), labels y or --target.",
     ),
 ]
+Shape = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SIZES",
+        help="Shape of an input, such as image=1x3x224x224; may be given for several.",
+    ),
+]
+
+
+SIZES = re.compile(r"[0-9]{1,9}(x[0-9]{1,9})*")
+
+
+def read_shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read shapes as ``--shape`` takes them.
+
+    >>> read_shapes(["image=1x3x224x224"])
+    {'image': (1, 3, 224, 224)}
+
+    Raises:
+        ConfigError: one is written otherwise.
+    """
+    shapes = {}
+    for text in given:
+        name, _, sizes = text.rpartition("=")
+        if not name or not SIZES.fullmatch(sizes):
+            raise ConfigError(
+                "--shape", f"{text!r} is no NAME=SIZES", "such as image=1x3x224x224"
+            )
+        shapes[name] = tuple(map(int, sizes.split("x")))
+    return shapes
+
+
+def shapes_line(shapes: Mapping[str, Sequence[int]]) -> str:
+    """Write shapes down; inputs that are one number are left out.
+
+    >>> shapes_line({"image": (1, 3, 224, 224), "scale": ()})
+    'image 1x3x224x224'
+    """
+    written = {name: "x".join(map(str, shape)) for name, shape in shapes.items() if shape}
+    return ", ".join(f"{name} {sizes}" for name, sizes in written.items())
 
 
 def check_metric(name: str) -> None:

@@ -1,8 +1,7 @@
-"""Using a file that is there: load, evaluate, predict, time, unpack."""
+"""Using a file that is there: load, evaluate, predict, unpack."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from penjing.artifact.artifact import Artifact
 from penjing.artifact.files import read_file, write_file
 from penjing.core.data import Part
-from penjing.core.errors import ModelError, UnsupportedError
+from penjing.core.errors import ModelError
 from penjing.core.measure import Measurement
 from penjing.core.metric import choose_metric
 from penjing.core.registry import METRICS, RUNTIMES
@@ -21,12 +20,10 @@ from penjing.engine.packing import RUNTIME
 
 if TYPE_CHECKING:
     from penjing.core.data import Dataset
-    from penjing.core.model import Port
     from penjing.core.runtime import Session
     from penjing.core.tensors import Array
 
 LARGEST_FILE_BYTES = 2**32
-FEWEST_RUNS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +33,6 @@ class Evaluation:
     metric: str
     value: Measurement
     rows: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How fast a model loads and runs."""
-
-    size_bytes: int
-    load_ms: float
-    latency_ms: Measurement
-    batch: int
-    threads: int
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON values."""
@@ -98,48 +80,5 @@ def predict(session: Session, dataset: Dataset) -> dict[str, Array]:
     return run_all(session, _all_rows(dataset))
 
 
-def bench(path: str | Path, *, seconds: float, threads: int, batch: int) -> Timing:
-    """Time loading once and running repeatedly, on random inputs of the model's shapes."""
-    started = time.perf_counter()
-    session = load(path, threads=threads)
-    load_ms = 1000 * (time.perf_counter() - started)
-    rng = np.random.default_rng(0)
-    feed = {port.name: _random(port, batch, rng) for port in session.inputs}
-    for _ in range(3):
-        session.run(feed)
-    times: list[float] = []
-    started = time.perf_counter()
-    while len(times) < FEWEST_RUNS or time.perf_counter() - started < seconds:
-        before = time.perf_counter()
-        session.run(feed)
-        times.append(1000 * (time.perf_counter() - before))
-    return Timing(
-        Path(path).stat().st_size,
-        load_ms,
-        Measurement.median(np.array(times), "ms"),
-        batch,
-        threads,
-    )
-
-
 def _all_rows(dataset: Dataset) -> Part:
     return Part(dataset, np.arange(len(dataset), dtype=np.int64))
-
-
-def _random(port: Port, batch: int, rng: np.random.Generator) -> Array:
-    """Draw an input; free sizes other than the batch are refused, they change the time."""
-    shape = []
-    for axis, size in enumerate(port.shape):
-        if size is None and axis != port.batch_axis:
-            raise UnsupportedError(
-                f"input {port.name!r}",
-                f"has a free size on axis {axis}",
-                "time it on real data: penjing evaluate",
-            )
-        shape.append(batch if size is None else size)
-    if port.dtype == "str":
-        return np.full(shape, "a", dtype=object)
-    kind = np.dtype(port.dtype)
-    if kind.kind == "f":
-        return rng.normal(size=shape).astype(kind)
-    return rng.integers(0, 2, shape).astype(kind)
