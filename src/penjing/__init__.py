@@ -16,5 +16,6 @@ from penjing.api import unpack as unpack
 from penjing.api import wrap as wrap
 from penjing.core.budget import Budget as Budget
 from penjing.core.errors import PenjingError as PenjingError
+from penjing.core.errors import PenjingWarning as PenjingWarning
 from penjing.core.recipe import Recipe as Recipe
 from penjing.core.recipe import Step as Step

@@ -105,6 +105,22 @@ def test_bench_takes_shapes_and_shows_what_has_run(here: Path, penjing: Run) -> 
     assert "--shape: 'x=2x9xx6' is no NAME=SIZES" in refused.err
 
 
+def test_what_is_left_out_of_a_table_is_noted_once(here: Path, penjing: Run) -> None:
+    import onnx
+
+    sizes: list[int | str] = ["n", 1]
+    nodes: list[Any] = [("Mul", ["age", "w"], "a", {}), ("Add", ["a", "height"], "y", {})]
+    ports = dict.fromkeys(("age", "height"), ("float32", sizes))
+    onnx.save(graph(nodes, ports, draw(w=(1, 1)), rank=2), here / "people.onnx")
+    (here / "people.csv").write_text("name,age,height\nAda,36,1.6\nAlan,41,1.8\n")
+    asked = ("predict", "people.onnx", "--data", "people.csv", "-o", "out.csv")
+    told = penjing(*asked, "--json")
+    assert told.code == 0
+    assert told.json["rows"] == 2
+    note = "Note: people.csv: columns that are no input of the model are left out: 'name'"
+    assert told.err.count(note) == 1
+
+
 def test_inspect_accounts_for_every_byte(here: Path, penjing: Run) -> None:
     told = penjing("inspect", "small.penjing", "--json").json
     whole = (here / "small.penjing").stat().st_size

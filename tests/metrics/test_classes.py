@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score, roc_auc_score
 
-from penjing.core.errors import DataError
+from penjing.core.errors import DataError, PenjingWarning
 from penjing.core.registry import METRICS
 
 SCORES = np.array([[0.1, 2, -1], [3, 0, 0], [0, 0, 1]], np.float32)
@@ -39,6 +39,7 @@ def classified(draw: Any, classes: int, *, ties: bool = True) -> Any:
     return scores, labels
 
 
+@pytest.mark.filterwarnings("ignore::penjing.PenjingWarning")
 @given(classified(3))
 def test_macro_f1_is_scikit_learns(case: Any) -> None:
     scores, labels = case
@@ -51,6 +52,7 @@ def test_macro_f1_is_scikit_learns(case: Any) -> None:
     assert value("f1", named, names[labels]) == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore::penjing.PenjingWarning")
 @given(classified(2))
 def test_binary_f1_is_scikit_learns(case: Any) -> None:
     scores, labels = case
@@ -189,3 +191,36 @@ def test_resamples_of_one_class_do_not_fail() -> None:
     outputs = {"p": np.array([[0.1], [0.9]])}
     assert metric("auc").value(outputs, np.array([1, 1]), outputs) == 0.5
     assert metric("f1").value(outputs, np.array([0, 0]), outputs) == 0.0
+
+
+TWO = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs", "told"),
+    [
+        (
+            ["yes", "no", "Yes", "n/a"],
+            {"p": TWO},
+            "'Yes', 'n/a' are unknown.*'no', 'yes'.*wrong",
+        ),
+        (["yes", "no", "Yes", "no"], {}, "'Yes' are never the decision of"),
+        (["yes", "no", "Yes", "no"], {"p": TWO[:, :1]}, "'Yes' are unknown to"),
+    ],
+    ids=["two", "no scores", "one score"],
+)
+@pytest.mark.parametrize("name", ["accuracy", "f1"])
+def test_labels_that_the_model_does_not_know_are_named(
+    name: str, labels: list[str], outputs: Any, told: str
+) -> None:
+    decided = {"label": np.array(["yes", "no", "yes", "no"]), **outputs}
+    with pytest.warns(PenjingWarning, match=told):
+        metric(name).check(decided, np.array(labels))
+
+
+def test_classes_that_the_model_may_well_know_go_without_a_warning() -> None:
+    scores = np.eye(3, dtype=np.float32)[[0, 1, 1, 0]]
+    decided = {"label": np.array(["a", "b", "b", "a"]), "p": scores}
+    metric("accuracy").check(decided, np.array(["a", "b", "c", "a"]))
+    with pytest.warns(PenjingWarning, match="'c', 'd' are never the decision of"):
+        metric("accuracy").check(decided, np.array(["a", "b", "c", "d"]))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from penjing.core.data import open_data
-from penjing.core.errors import DataError, MissingExtraError
+from penjing.core.errors import DataError, MissingExtraError, PenjingWarning
 from penjing.core.model import Port
 from penjing.readers import tabular
 
@@ -38,6 +38,31 @@ def test_columns_feed_inputs_by_name(tmp_path: Path) -> None:
     assert batch.inputs["job"].tolist() == [["clerk"], [""], ["?"]]
     assert batch.labels is not None
     assert batch.labels.tolist() == ["lo", "hi", "lo"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "frame", "parquet"])
+@pytest.mark.parametrize(
+    ("ports", "target", "told"),
+    [
+        (PEOPLE, "income", "are left out: 'city', 'zip'$"),
+        (PEOPLE, None, "left out: 'city', 'income', 'zip' .*--target"),
+        (PEOPLE[:1], "income", "are left out: 'city', 'job', 'zip'$"),
+    ],
+    ids=["labels", "no labels", "one input"],
+)
+def test_columns_beside_named_inputs_are_left_out_with_a_warning(
+    tmp_path: Path, ports: list[Port], target: str | None, told: str, kind: str
+) -> None:
+    path = written(tmp_path, "city,age,job,income,zip\nRome,30,clerk,lo,-\n,41,,hi,7\n")
+    sources: dict[str, Any] = {"csv": path, "frame": pd.read_csv(path)}
+    sources["parquet"] = tmp_path / "d.parquet"
+    sources["frame"].to_parquet(sources["parquet"])
+    with pytest.warns(PenjingWarning, match=told):
+        data = open_data(sources[kind], ports, target)
+    batch = data.take(np.array([0, 1]))
+    assert batch.inputs["age"].tolist() == [[30.0], [41.0]]
+    assert set(batch.inputs) == {port.name for port in ports}
+    assert (batch.labels is None) == (target is None)
 
 
 def test_every_kind_of_table_holds_the_same(tmp_path: Path) -> None:
@@ -119,19 +144,19 @@ def test_whole_number_inputs_stay_exact(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "ports", "target", "message"),
     [
-        (CSV, PEOPLE, None, "missing none; left over 'income'.*--target"),
+        ("age,income\n1,lo\n", PEOPLE, None, "no column 'job'.*left over 'income'.*--target"),
         (CSV, PEOPLE, "incom", "did you mean 'income'"),
         (
             CSV,
             [*PEOPLE, Port("sex", "str", (None, 1))],
             "income",
-            "missing 'sex'; left over none",
+            "has no column 'sex' for the model's inputs; left over none",
         ),
         (
             CSV,
             [Port("x", "float32", (None, 5))],
             "income",
-            "has 2 columns.*takes 5: 'age', 'job'",
+            "has 2 columns.*takes 5: 'age', 'job'.*in order, and no others",
         ),
         (CSV, [Port("x", "float32", (None, 3, 4))], None, r"is a table.*\.npz"),
         (CSV, MATRIX, "income", "invalid value 'clerk'"),

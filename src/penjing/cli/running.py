@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from penjing.cli.screen import Screen
-from penjing.core.errors import PenjingError
+from penjing.core.errors import PenjingError, PenjingWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
 MET, FAULT, BAD_INPUT, LIMIT_MISSED = 0, 1, 2, 3
@@ -34,14 +36,41 @@ def run(arguments: Sequence[str]) -> int:
     """
     from penjing.cli.app import app
 
-    ending = _Ending(Screen("--json" in arguments))
-    with ending:
+    screen = Screen("--json" in arguments, "--quiet" in arguments)
+    ending = _Ending(screen)
+    with ending, _notes(screen):
         command = typer.main.get_command(app)
         given = command.main(
             list(arguments) or ["--help"], prog_name="penjing", standalone_mode=False
         )
         ending.code = given if isinstance(given, int) else MET
     return ending.code
+
+
+@contextmanager
+def _notes(screen: Screen) -> Iterator[None]:
+    """Show each warning of ours as a note, once; others as Python does."""
+    shown: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PenjingWarning)
+        usual = warnings.showwarning
+
+        def show(  # noqa: PLR0913, PLR0917  # as Python calls it
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, PenjingWarning):
+                usual(message, category, filename, lineno, file, line)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                screen.note(f"Note: {message}")
+
+        warnings.showwarning = show
+        yield
 
 
 class _Ending:

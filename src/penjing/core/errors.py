@@ -10,6 +10,8 @@
     * MissingExtraError   an optional dependency is not installed
 
 All of them mean "bad input or usage" to the command line (exit code 2).
+
+PenjingWarning tells what was accepted though it may not be meant.
 """
 
 
@@ -54,3 +56,7 @@ class MissingExtraError(PenjingError, ImportError):
         super().__init__(
             wanted_for, f"needs the {extra!r} extra", f"pip install 'penjing[{extra}]'"
         )
+
+
+class PenjingWarning(UserWarning):
+    """Something was accepted that may not be meant; the command line shows it as a note."""

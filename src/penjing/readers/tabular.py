@@ -40,10 +40,11 @@ Wanted = dict[str, str | None]
 class Tabular:
     """Reads tables whose first line names the columns; ``target`` names the label column.
 
-    Each input of the model takes the column of its name; or a single 2-D input takes all the
-    columns but the label, in order.  A missing string is '', a missing number is refused
-    unless missing values are allowed.  The file is read once, in pieces, into temporary files
-    from which rows are then taken; labels are held in memory.
+    Each input of the model takes the column of its name, and other columns are left out with a
+    warning; or a single 2-D input takes all columns but the label, in order.  A missing string
+    is '', a missing number is refused unless missing values are allowed.  The file is read
+    once, in pieces, into temporary files from which rows are then taken; labels are held in
+    memory.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".parquet")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penjing.core.errors import DataError
+from penjing.core.errors import DataError, PenjingWarning
 from penjing.core.metric import Decision, decide, is_one_hot
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 6
 """A message lists no more classes than this."""
 REGRESSION = "choose rmse, mae or r2 if the model predicts values"
+EXACTLY = "write labels exactly as the model does, spaces and full stops included"
 
 
 def class_decision(outputs: Outputs, original: Outputs) -> Decision:
@@ -61,7 +63,7 @@ def check_classes(outputs: Outputs, labels: Array | None) -> None:
         )
     names = class_labels(labels)
     if found.classes is None:
-        _check_named(found, names)
+        _check_named(found, names, outputs)
     else:
         _check_numbers(found, names, found.classes)
     if (names == names.flat[0]).all():
@@ -122,17 +124,37 @@ def _check_numbers(found: Decision, names: Array, classes: int) -> None:
         )
 
 
-def _check_named(found: Decision, names: Array) -> None:
-    if (names.dtype.kind == "i") != (found.predicted.dtype.kind == "i"):
+def _check_named(found: Decision, names: Array, outputs: Outputs) -> None:
+    known = np.unique(found.predicted)
+    if (names.dtype.kind == "i") != (known.dtype.kind == "i"):
         problem = "differ in type from the classes the model gives"
-    elif not np.isin(names, found.predicted).any():
+    elif not np.isin(names, known).any():
         problem = "have nothing in common with the classes the model gives"
     else:
+        _tell_unknown(found, np.setdiff1d(names, known), known, outputs)
         return
     raise DataError(
         "labels",
-        f"{problem}: labels {listed(names)}; output {found.output!r} {listed(found.predicted)}",
-        "write the labels exactly as the model does, spaces and full stops included",
+        f"{problem}: labels {listed(names)}; output {found.output!r} {listed(known)}",
+        EXACTLY,
+    )
+
+
+def _tell_unknown(found: Decision, others: Array, known: Array, outputs: Outputs) -> None:
+    """Warn of labels that are no class of the model, as far as its outputs tell.
+
+    The classes that it decides for are some of its own; scores tell how many it has.
+    """
+    scores = [out for out in outputs.values() if out.dtype.kind == "f" and out.ndim > 1]
+    classes = max(scores[0].shape[-1], 2) if scores else 0
+    if not len(others) or len(known) + len(others) <= classes:
+        return
+    why = "are unknown to" if len(known) == classes else "are never the decision of"
+    warnings.warn(
+        f"labels {listed(others)} {why} the model, whose output {found.output!r} gives "
+        f"{listed(known)}: those rows count as wrong ({EXACTLY})",
+        PenjingWarning,
+        stacklevel=2,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
-from penjing.core.errors import DataError
+from penjing.core.errors import DataError, PenjingWarning
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -62,6 +63,8 @@ def name_columns(
 ) -> list[Columns]:
     """Choose columns: one for each input by name, or all in order for a single 2-D input.
 
+    Columns beside those that are named as the inputs are left out, with a warning.
+
     Args:
         source: how messages call the table.
         known: names of its columns, in order.
@@ -69,8 +72,8 @@ def name_columns(
         target: column that holds the labels, if any; it feeds no input.
 
     Raises:
-        DataError: columns are missing, left over or named twice, or a table cannot feed
-            this model.
+        DataError: columns are missing or named twice, there are not as many as a single
+            input takes, or a table cannot feed this model.
     """
     if target is not None:
         check_target(source, known, target)
@@ -85,36 +88,50 @@ def name_columns(
                 f"is a table, but input {port.name!r} of the model has shape {port.shape}",
                 "give the data as an .npz file with arrays named as the inputs",
             )
-    if {port.name for port in inputs} == set(features):
-        return [Columns(port, (port.name,)) for port in inputs]
     first = inputs[0]
     width = first.shape[-1] if len(first.shape) > 1 else 1
+    named = len(inputs) > 1 or width == 1 or features == (first.name,)
+    if named and {port.name for port in inputs} <= set(features):
+        _tell_unused(source, features, inputs, target)
+        return [Columns(port, (port.name,)) for port in inputs]
     if len(inputs) == 1 and features and width in {None, len(features)}:
         return [Columns(first, features)]
     raise _mismatch(source, features, inputs, target)
+
+
+def _tell_unused(
+    source: str, features: Sequence[str], inputs: Sequence[Port], target: str | None
+) -> None:
+    wanted = {port.name for port in inputs}
+    unused = [name for name in features if name not in wanted]
+    if not unused:
+        return
+    told = f"{source}: columns that are no input of the model are left out: {listed(unused)}"
+    if target is None:
+        told += " (name the label column, if there is one, with --target)"
+    warnings.warn(told, PenjingWarning, stacklevel=2)
 
 
 def _mismatch(
     source: str, features: Sequence[str], inputs: Sequence[Port], target: str | None
 ) -> DataError:
     wanted = [port.name for port in inputs]
-    hint = "the columns must be the model's inputs and no others"
+    labels = ""
     if target is None:
-        hint += "; name the label column, if there is one, with --target"
+        labels = "; name the label column, if there is one, with --target"
     if len(inputs) == 1:
         return DataError(
             source,
             f"has {len(features)} columns for input {wanted[0]!r} of the model, which takes "
             f"{inputs[0].shape[-1]}: {listed(features)}",
-            hint,
+            f"the columns must be the model's features, in order, and no others{labels}",
         )
     missing = [name for name in wanted if name not in features]
     extra = [name for name in features if name not in wanted]
     return DataError(
         source,
-        "its columns do not match the inputs of the model: "
-        f"missing {listed(missing)}; left over {listed(extra)}",
-        hint,
+        f"has no column {listed(missing)} for the model's inputs; left over {listed(extra)}",
+        f"name the columns as the model's inputs are named{labels}",
     )
 
 
