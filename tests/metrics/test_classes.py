@@ -78,11 +78,29 @@ def test_binary_auc_is_scikit_learns(case: Any) -> None:
         assert value("auc", {"logit": margin[:, None]}, labels) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([3.75, -4.5, 4.25, 0.25], [3.75, 0.25, 4.25, -4.5]),
+        ([3.5, 1.25, 0, -2.5], [5.75, 3.5, 2.25, -0.25]),
+    ],
+    ids=["in another order", "shifted"],
+)
+def test_classes_0_and_2_that_are_as_likely_tie(
+    first: list[float], second: list[float]
+) -> None:
+    scores = np.array([first, second, [0, 1, 2, 3], [3, 2, 1, 0]])
+    labels = np.array([0, 2, 1, 3])
+    swapped = scores[[1, 0, 2, 3]]
+    assert value("auc", {"s": scores}, labels) == value("auc", {"s": swapped}, labels)
+
+
 @given(classified(4, ties=False))
 def test_macro_auc_is_scikit_learns(case: Any) -> None:
     scores, labels = case
     scores = scores / 2**17  # moderate, so that scikit-learn's probabilities keep the order
-    chances = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    chances = odds / np.sort(odds, axis=1).sum(axis=1, keepdims=True)  # equal ones must tie
     expected = roc_auc_score(labels, chances, multi_class="ovr", average="macro")
     assert value("auc", {"p": chances}, labels) == pytest.approx(expected)
     assume((scores < 0).any() or (scores > 1).any())

@@ -99,9 +99,12 @@ def _log_odds(scores: Array) -> Array:
     """Give log(p / (1 - p)) of the softmax, (n, classes), without rounding p to 0 or 1."""
     if scores.shape[1] == 1:
         return scores
+    # From the largest on and in order: odds that are equal are rounded alike, and tie.
+    largest = scores.max(axis=1, keepdims=True)
+    scores = scores - np.where(np.isfinite(largest), largest, 0)
     odds = np.empty_like(scores)
     for each in range(scores.shape[1]):
-        others = np.delete(scores, each, axis=1)
+        others = np.sort(np.delete(scores, each, axis=1), axis=1)
         with np.errstate(invalid="ignore"):  # infinite scores give NaN, ranked last below
             odds[:, each] = scores[:, each] - np.logaddexp.reduce(others, axis=1)
     return odds
