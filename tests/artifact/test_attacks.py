@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from attacks import ATTACKS
 from penjing.artifact import Artifact, verify
 from penjing.core.errors import FormatError
 
-SOURCE = Path(__file__).parents[2] / "attacks" / "attacks.py"
-
-
-def load_attacks() -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location("penjing_attacks", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    found: dict[str, Any] = module.ATTACKS
-    return found
-
-
-ATTACKS = load_attacks()
+FOLDER = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -45,3 +31,9 @@ def test_hostile_files_are_refused(name: str, tmp_path: Path) -> None:
     report = verify(tmp_path / "hostile")
     assert not report.ok
     assert str(report.fault) == str(caught.value)
+
+
+def test_one_can_be_written_to_be_looked_at() -> None:
+    command = [sys.executable, "-m", "attacks", "zstd_bomb"]
+    done = subprocess.run(command, check=True, capture_output=True, cwd=FOLDER)
+    assert done.stdout == ATTACKS["zstd_bomb"].build()
