@@ -216,7 +216,7 @@ def _offers(search: Search, decision: Decision, artifact: Artifact) -> tuple[Off
         sizes = [
             c.size_bytes
             for c in search.candidates
-            if search.within(c, limit) and search.expected_drop(c) <= limit
+            if max(search.expected_drop(c), c.judgement.drop) <= limit
         ]
         least = min(sizes, default=chosen)
         useful = least < chosen if limit > asked else least > chosen and limit < asked
