@@ -193,7 +193,7 @@ def _row_metric(
     on the natural gradient method", JMLR 2020), the inverse variance for other outputs.
     """
     found = walker.jacobian(name, samples, seed)
-    if found is None or found[1].ndim != 2:  # noqa: PLR2004  # one row of outputs per sample
+    if found is None:
         return None
     jacobian, outputs = found
     if classes and outputs.shape[1] > 1:

@@ -63,21 +63,21 @@ class Jacobian:
         Returns:
             (samples, rows, outputs) derivatives, up to a sign common to a sample and a
             position, and (samples, outputs) outputs; None where the model's first output does
-            not depend on the layer, or is no row of numbers per sample.
+            not depend on the layer, or is no row of a few numbers per sample.
         """
         if not self.reachable or not self.feeding.can_run(self.head, feed):
             return None
         values = {**feed, **self.feeding.run(self.head, feed, {})}
-        if self.layer == self.result:
-            same = np.eye(values[self.layer].shape[-1], dtype=np.float32)
-            rows = len(values[self.layer])
-            return np.broadcast_to(same, (rows, *same.shape)), values[self.layer]
-        if not self.feeding.can_run(self.tail, values):
-            return None
-        reference = self.feeding.run(self.tail, values, {})[self.result]
+        base = reference = values[self.layer]
+        if self.layer != self.result:
+            if not self.feeding.can_run(self.tail, values):
+                return None
+            reference = self.feeding.run(self.tail, values, {})[self.result]
         if reference.ndim != 2 or reference.shape[1] > MOST_OUTPUTS:  # noqa: PLR2004
             return None
-        base = values[self.layer]
+        if self.layer == self.result:
+            same = np.eye(reference.shape[1], dtype=np.float32)
+            return np.broadcast_to(same, (len(reference), *same.shape)), reference
         axis = 1 if self.node.op_type.startswith("Conv") else base.ndim - 1
         spread = base.std(axis=tuple(a for a in range(base.ndim) if a != axis))
         steps = STEP * np.maximum(spread, 1e-3 * max(float(spread.max()), 1e-12))
