@@ -296,7 +296,6 @@ def test_the_command_that_makes_it_again_has_every_setting(tmp_path: Path) -> No
     options: dict[str, Any] = {
         "budget": penjing.Budget(max_drop=0.0123456789, max_size_bytes=3000),
         "seed": 7,
-        "time_limit_s": 0,
     }
     model, data = str(tmp_path / "m.onnx"), str(tmp_path / "d.npz")
     words = penjing.compress(model, data, **options).report.reproduce.split()

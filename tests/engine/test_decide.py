@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import penjing
 from penjing.core.measure import Verdict
+from penjing.engine import decide
+from penjing.engine.candidate import GIVEN
 from penjing.engine.decide import Decider, Decision
 from penjing.engine.evidence import ZeroOne
 from penjing.engine.judging import Judgement
+from penjing.engine.search import HOPELESS, TIME_IS_UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penjing.engine.search import Candidate, Search
+    from penjing.engine.candidate import Candidate
+    from penjing.engine.search import Search
 
 SAMPLES = 2000
 
@@ -52,6 +57,7 @@ def done(searching: Callable[..., Search]) -> Search:
 
 def decided(search: Search, proof: object, **budget: Any) -> tuple[Decision, list[Candidate]]:
     """Decide, and give the candidates in the order they were judged."""
+    search = replace(search, candidates=list(search.candidates))  # it may grow
     if budget:
         search = replace(search, budget=penjing.Budget(**budget))
     decider = Decider(search, proof)  # type: ignore[arg-type]  # it asks for no more than a judge
@@ -76,6 +82,68 @@ def test_candidates_are_tested_from_the_safest_to_the_boldest(done: Search) -> N
     assert decision.chosen is order[-1]
     assert decision.certificate is not None
     assert [t.label for t in decision.certificate.tested] == [c.label for c in order]
+
+
+def test_a_proof_that_passes_everything_goes_on_to_bolder_ones(done: Search) -> None:
+    tried = {c.label for c in done.candidates}
+    decision, order = decided(done, FakeProof(lambda _: 0))
+    assert decision.chosen.label not in tried
+    assert decision.chosen.size_bytes < min(c.size_bytes for c in order if c.label in tried)
+    assert done.excess(decision.chosen) <= HOPELESS
+    _, failed = decided(done, FakeProof(lambda n: SAMPLES // 4 if n == 1 else 0))
+    assert {c.label for c in failed} <= tried, "made only when their turn comes"
+
+
+def test_a_long_ladder_keeps_rungs_at_even_distances(
+    done: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everyone = Decider(done, FakeProof(lambda _: 0))._ladder()  # type: ignore[arg-type]  # noqa: SLF001
+    monkeypatch.setattr(decide, "LONGEST_LADDER", 4)
+    some = Decider(done, FakeProof(lambda _: 0))._ladder()  # type: ignore[arg-type]  # noqa: SLF001
+    assert len(everyone) > 4
+    assert 3 <= len(some) <= 4
+    assert (some[0], some[-1]) == (everyone[0], everyone[-1])
+    sizes = [c.size_bytes for c in some]
+    widest = max(a / b for a, b in pairwise(sizes))
+    assert widest < (sizes[0] / sizes[-1]) ** 0.75
+
+
+def test_what_a_recipe_of_the_user_makes_is_kept_whatever_the_verdict(
+    searching: Callable[..., Search],
+) -> None:
+    search = searching(max_drop=0.02)
+    recipe = penjing.Recipe.from_dict({"steps": [{"use": "round_to_nearest", "bits": 4}]})
+    given = search.attempt(recipe, GIVEN)
+    cases = [
+        (0, Verdict.MET),
+        (SAMPLES // 4, Verdict.MISSED),
+        (SAMPLES // 50, Verdict.UNDECIDED),
+    ]
+    for lost, verdict in cases:
+        decision, order = decided(search, FakeProof(lambda _, lost=lost: lost))  # type: ignore[misc]
+        assert decision.chosen is given
+        assert order == [given], "one test, nothing else"
+        assert decision.verdict is verdict
+    none, _ = decided(search, FakeProof(lambda _: SAMPLES // 4), max_drop=0.02, confidence=None)
+    assert (none.chosen, none.verdict) == (given, Verdict.MISSED)
+
+
+def test_weights_that_did_not_change_need_no_samples(searching: Callable[..., Search]) -> None:
+    search = searching(max_drop=0.02)
+    recipe = penjing.Recipe.from_dict(
+        {"steps": [{"use": "low_rank", "rank": 12, "only": "x*"}]}
+    )
+    exact = replace(search.candidates[0], recipe=recipe, label="exact")
+    assert exact.is_exact
+    search.candidates.append(exact)
+    decision, _ = decided(search, FakeProof(lambda _: 0, samples=5))
+    assert decision.evidence()["method"] == "same weights"
+
+
+def test_the_reason_says_that_the_time_limit_ended_the_search(done: Search) -> None:
+    search = replace(done, stopped=TIME_IS_UP)
+    decision, _ = decided(search, FakeProof(lambda n: SAMPLES // 4 if n == 1 else 0))
+    assert TIME_IS_UP in decision.reason
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
@@ -176,7 +244,7 @@ def test_both_limits_must_hold(done: Search) -> None:
     assert tight.verdict is Verdict.MISSED
     assert "larger than 500 bytes" in tight.reason
     assert roomy.verdict is Verdict.MET
-    assert tight.chosen is roomy.chosen
+    assert tight.chosen.recipe == roomy.chosen.recipe
 
 
 def test_nothing_larger_than_lossless_packing_is_kept(done: Search) -> None:

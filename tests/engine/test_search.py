@@ -13,12 +13,13 @@ import penjing
 from penjing.core.errors import UnsupportedError
 from penjing.core.model import Model
 from penjing.engine import search as module
-from penjing.engine.search import Search, pareto
+from penjing.engine.candidate import pareto
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penjing.engine.search import Candidate
+    from penjing.engine.candidate import Candidate
+    from penjing.engine.search import Search
 
 
 def lossy(search: Search) -> list[Candidate]:

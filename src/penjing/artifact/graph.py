@@ -95,6 +95,18 @@ def write(template: Template, tensors: Mapping[str, Tensor], coder: str | None) 
     return Body(text, bytes(weights))
 
 
+def tensor_bytes(tensor: Tensor, name: str) -> int:
+    """Count the bytes that one tensor takes, before the tables are compressed."""
+    total = 0
+    for item in encodings.flatten(tensor, name):
+        if isinstance(item, bytes):
+            total += len(item)
+        else:
+            leaf = leaves.encode(item.array, item.bits)
+            total += len(leaf.record) + len(leaf.length) + len(leaf.payload)
+    return total
+
+
 def _check(template: Template, tensors: Mapping[str, Tensor], names: Sequence[str]) -> None:
     for name in names:
         if name not in tensors:

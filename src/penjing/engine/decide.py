@@ -6,20 +6,22 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from penjing.core.measure import Measurement, Verdict
+from penjing.engine.candidate import Candidate, pareto
 from penjing.engine.certify import Certificate, Outcome, fixed_sequence, judge
 from penjing.engine.packing import session_of
-from penjing.engine.search import Candidate, Search, pareto
+from penjing.engine.search import HOPELESS, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from penjing.engine.evidence import Evidence
     from penjing.engine.judging import Judge, Judgement
 
-LONGEST_LADDER = 8
-HOPELESS = 0.7
-"""Excess (logarithm) beyond which a candidate is not worth a test."""
+LONGEST_LADDER = 12
+SAME = "every weight is the same as before"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +49,7 @@ class Decision:
     @property
     def method(self) -> str:
         """How the bound was found."""
-        return self.judgement.evidence.method if self.chosen.recipe.steps else "same weights"
+        return "same weights" if self.chosen.is_exact else self.judgement.evidence.method
 
 
 class Decider:
@@ -62,6 +64,11 @@ class Decider:
         """Pick as the budget asks."""
         if self.budget.max_drop is None:
             return self._by_size()
+        given = next((c for c in self.search.candidates if c.is_given), None)
+        if given is not None:
+            allowed = given.is_exact or self.budget.max_drop > 0
+            better = allowed and given.size_bytes < self._lossless().size_bytes
+            return self._as_given(given) if better else self._keep_lossless(None)
         if self.budget.confidence is None:
             return self._by_estimate()
         return self._by_proof()
@@ -117,17 +124,38 @@ class Decider:
             reason = "lossless packing: nothing else was tried"
         elif all(c.size_bytes >= lossless.size_bytes for c in lossy):
             reason = "lossless packing: nothing that was tried gives a smaller file"
-        elif [c.label for c in lossy] == ["recipe"]:
-            size, lost = lossy[0].size_bytes, self._lost(lossy[0])
-            reason = f"lossless packing: the recipe gives {size} bytes, but loses {lost}"
+        elif self.search.stopped:
+            reason = "lossless packing: what was tried so far is expected to lose too much"
         else:
             reason = "lossless packing: every smaller candidate is expected to lose too much"
         return self._told(lossless, certificate, Verdict.MET, reason)
+
+    def _as_given(self, candidate: Candidate) -> Decision:
+        """Keep what the user asked for, and say whether it is within the limit."""
+        limit, confidence = self.budget.max_drop, self.budget.confidence
+        assert limit is not None
+        if confidence is None:
+            return self._estimated(candidate)
+        if candidate.is_exact:
+            return self._told(candidate, None, Verdict.MET, SAME)
+        evidence = self.judged(candidate).evidence
+        certificate = fixed_sequence([(candidate.label, evidence)], limit, confidence)
+        (outcome,) = certificate.tested
+        if outcome.verdict is Verdict.UNDECIDED:
+            return self._too_few(candidate, certificate, outcome)
+        reason = "the drop is over the limit"
+        if outcome.verdict is Verdict.MET:
+            reason = f"the drop is within the limit with {100 * confidence:g} % confidence"
+        return self._told(candidate, certificate, outcome.verdict, reason, outcome)
 
     def _by_estimate(self) -> Decision:
         chosen = self._smallest_by_estimate()
         if not chosen.recipe.steps:
             return self._keep_lossless(None)
+        return self._estimated(chosen)
+
+    def _estimated(self, chosen: Candidate) -> Decision:
+        """Judge a candidate by its drop alone."""
         drop = self.judged(chosen).drop
         limit = self.budget.max_drop or 0.0
         met = drop <= limit
@@ -146,11 +174,14 @@ class Decider:
         ladder = self._ladder() if limit > 0 else []
         if not ladder:
             return self._keep_lossless(None)
-        steps: list[tuple[str, Evidence | Callable[[], Evidence]]] = [
-            (c.label, lambda c=c: self.judged(c).evidence)  # type: ignore[misc]
-            for c in ladder
-        ]
-        certificate = fixed_sequence(steps, limit, confidence, seed=self.search.seed)
+
+        def steps() -> Iterator[tuple[str, Evidence]]:
+            yield from ((c.label, self.judged(c).evidence) for c in ladder)
+            for candidate in self.search.bolder(ladder[-1]):
+                ladder.append(candidate)
+                yield candidate.label, self.judged(candidate).evidence
+
+        certificate = fixed_sequence(steps(), limit, confidence, seed=self.search.seed)
         if certificate.chosen is None:
             return self._undecided(certificate)
         chosen, outcome = ladder[certificate.chosen], certificate.tested[certificate.chosen]
@@ -161,8 +192,12 @@ class Decider:
         """Order what is worth a test by search data alone: safest (largest) first."""
         lossy = [c for c in pareto(self.search.candidates) if c.recipe.steps]
         worth = [c for c in lossy if self.search.excess(c) <= HOPELESS] or lossy[:1]
-        # The safest stays: where the second fails, there is still the first.
-        return worth[:1] + worth[1:][-(LONGEST_LADDER - 1) :]
+        if len(worth) <= LONGEST_LADDER:
+            return worth
+        # Rungs at even distances: where one fails, the one before it is not much larger.
+        sizes = np.log([c.size_bytes for c in worth])
+        wanted = np.linspace(sizes[0], sizes[-1], LONGEST_LADDER)
+        return [worth[i] for i in sorted({int(np.abs(sizes - at).argmin()) for at in wanted})]
 
     def _undecided(self, certificate: Certificate) -> Decision:
         """Nothing passed: keep the best point estimate, and say what would decide."""
@@ -177,7 +212,6 @@ class Decider:
             self.budget.max_drop,
             self.budget.confidence,
         )
-        samples = len(self.proof.part)
         if outcome.verdict is Verdict.MISSED:
             return self._told(
                 chosen, certificate, Verdict.MISSED, "the drop is over the limit", outcome
@@ -187,10 +221,22 @@ class Decider:
                 "a safer candidate failed its test first: what passes after that proves nothing"
             )
             return self._told(chosen, certificate, Verdict.UNDECIDED, reason, outcome)
-        needed = outcome.samples_needed
-        more = f"; about {needed} would decide" if needed else ""
-        reason = f"{samples} certification samples are too few to prove the limit{more}"
-        return self._told(chosen, certificate, Verdict.UNDECIDED, reason, outcome)
+        return self._too_few(chosen, certificate, outcome)
+
+    def _too_few(
+        self, candidate: Candidate, certificate: Certificate, outcome: Outcome
+    ) -> Decision:
+        """Say how many samples would decide, or that no number would."""
+        needed, samples = outcome.samples_needed, len(self.proof.part)
+        reason = (
+            f"its drop on {samples} certification samples is too close to or over the limit"
+        )
+        if needed:
+            reason = (
+                f"{samples} certification samples are too few to prove the limit; "
+                f"about {needed} would decide"
+            )
+        return self._told(candidate, certificate, Verdict.UNDECIDED, reason, outcome)
 
     def _told(
         self,
@@ -202,7 +248,7 @@ class Decider:
     ) -> Decision:
         """Complete a decision; a limit on size can still be missed."""
         judgement = self.judged(chosen)
-        if not chosen.recipe.steps and self.budget.confidence is not None:
+        if chosen.is_exact and self.budget.confidence is not None:
             nothing = Measurement(0.0, 0.0, 0.0, "", self.budget.confidence)
             samples = len(self.proof.part)
             outcome = Outcome(chosen.label, nothing, 0.0, 0.0, samples, Verdict.MET)
@@ -216,4 +262,6 @@ class Decider:
             size = self.budget.max_size_bytes
             verdict = Verdict.MISSED
             reason = f"the smallest file that keeps the drop limit is larger than {size} bytes"
+        if self.search.stopped:
+            reason = f"{reason}; {self.search.stopped}"
         return Decision(chosen, judgement, outcome, certificate, verdict, reason)

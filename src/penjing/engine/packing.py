@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penjing.artifact.artifact import Artifact
+from penjing.artifact.graph import tensor_bytes
 from penjing.core.errors import UnsupportedError
-from penjing.core.model import Exports
+from penjing.core.model import MATRIX_KINDS, Exports
 from penjing.core.registry import RUNTIMES
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from penjing.core.runtime import Session
 
 RUNTIME = "onnx_runtime"
+FEW = 64
+"""Elements up to which an array may be smaller as it is than in the encoding of a recipe."""
 
 
 def pack(model: Model, header: Mapping[str, Any]) -> Artifact:
@@ -29,6 +32,23 @@ def pack(model: Model, header: Mapping[str, Any]) -> Artifact:
     template = model.backend.template(model.native)
     tensors = {name: weight.tensor for name, weight in model.weights().items()}
     return Artifact(template, tensors, header)
+
+
+def without_losses(original: Model, compressed: Model) -> Model:
+    """Take back what a recipe has done to small arrays that it made no smaller.
+
+    Weights of matrix kinds stay: a recipe may want their zeros, whatever they cost.
+    """
+    kept = dict(compressed.changed)
+    weights = original.weights()
+    for name, tensor in compressed.changed.items():
+        weight = weights[name]
+        array = weight.tensor.dense()
+        if weight.kind in MATRIX_KINDS or array.size > FEW:
+            continue
+        if tensor_bytes(tensor, name) >= tensor_bytes(weight.tensor, name):
+            del kept[name]
+    return original.with_weights(kept)
 
 
 def session_of(artifact: Artifact, threads: int = 1) -> Session:

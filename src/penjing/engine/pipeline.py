@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from penjing.core.data import Splits, split
-from penjing.core.errors import ConfigError, ModelError, UnsupportedError
+from penjing.core.errors import ConfigError, DataError, ModelError, UnsupportedError
 from penjing.core.measure import Verdict
 from penjing.core.metric import choose_metric
 from penjing.core.model import MATRIX_KINDS
@@ -18,6 +18,7 @@ from penjing.core.recipe import LARGEST_SEED, Recipe
 from penjing.core.registry import METRICS
 from penjing.core.technique import Observation
 from penjing.engine import evidence_header, reporting
+from penjing.engine.candidate import GIVEN
 from penjing.engine.decide import Decider
 from penjing.engine.evaluate import Batching, run_all
 from penjing.engine.job import Job, Result
@@ -26,14 +27,17 @@ from penjing.engine.latency import interleaved
 from penjing.engine.observe import observe
 from penjing.engine.packing import session_of
 from penjing.engine.running import Running
-from penjing.engine.search import Search
+from penjing.engine.search import TIME_IS_UP, Search
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from penjing.artifact.artifact import Artifact
     from penjing.core.data import Part
     from penjing.core.measure import Measurement
     from penjing.core.metric import Metric
     from penjing.core.model import Model
+    from penjing.core.tensors import Array
     from penjing.engine.decide import Decision
 
 LARGE_LEFT_ALONE = 0.05
@@ -50,23 +54,26 @@ def compress(job: Job) -> Result:
     if not 0 <= job.seed <= LARGEST_SEED:
         raise ConfigError("seed", f"must be in [0, {LARGEST_SEED}], got {job.seed}")
     check_weights(job.model)
+    if job.strict:
+        check_types(job.model)
     splits = split(job.data, job.calibration, job.test, job.seed)
     job.progress("splitting data", 1.0, splits.describe())
     original = Running(job.model)
     metric = pick_metric(job.metric, original, splits.search)
     judge = Judge(original, splits.search, metric, job.seed)
     proof = Judge(original, splits.certification, metric, job.seed)
+    check_scale(job, judge, proof)
     clock.stop("evaluate")
     # How BLAS divides a product among threads can change its last digits.
     with threadpool_limits(1, "blas"):
         search = _searched(job, splits, judge, clock)
-    job.progress("certifying", 0.0)
-    decider = Decider(search, proof)
-    try:
-        decision = decider.decide()
-    except KeyboardInterrupt:
-        job.progress("interrupted", 1.0, "keeping the best estimate, undecided")
-        decision = decider.interrupted()
+        job.progress("certifying", 0.0)
+        decider = Decider(search, proof)
+        try:
+            decision = decider.decide()
+        except KeyboardInterrupt:
+            job.progress("interrupted", 1.0, "keeping the best estimate, undecided")
+            decision = decider.interrupted()
     clock.stop("certify")
     job.progress("certifying", 1.0, decision.reason)
     decision, artifact = _written(job, splits, decision, judge, proof)
@@ -79,6 +86,7 @@ def compress(job: Job) -> Result:
     if artifact.size_bytes >= before:
         larger = f"the file is no smaller than the model as it came ({before} bytes)"
         warnings += (f"{larger}: a model so small gains less than its evidence takes",)
+    warnings += fed_back(original)
     report = reporting.build(
         job, splits, search, decision, proof, artifact, times, clock.seconds(), warnings
     )
@@ -111,13 +119,81 @@ def check_weights(model: Model) -> None:
             )
 
 
+def check_types(model: Model) -> None:
+    """Refuse, before any work, models of which a large part can only be packed losslessly.
+
+    Raises:
+        UnsupportedError: which array is no array of real numbers.
+    """
+    weights = model.weights()
+    total = sum(weight.tensor.nbytes for weight in weights.values())
+    for name, weight in weights.items():
+        if not weight.is_float and weight.tensor.nbytes > LARGE_LEFT_ALONE * total:
+            raise UnsupportedError(
+                "--strict",
+                f"{name} ({weight.tensor.nbytes} bytes of {weight.tensor.dtype}) holds no real "
+                "numbers and can only be packed losslessly",
+                "run without --strict to accept this",
+            )
+
+
+def check_scale(job: Job, judge: Judge, proof: Judge) -> None:
+    """Refuse limits that are relative to a metric of zero.
+
+    Raises:
+        DataError: the metric of the original is zero, or not finite.
+    """
+    if judge.metric.absolute or job.budget.max_drop is None:
+        return
+    for made in (judge, proof):
+        value = made.original_value()
+        if value == 0 or not np.isfinite(value):
+            raise DataError(
+                made.part.dataset.source,
+                f"the original's {evidence_header.metric_name(made)} here is {value:g}: "
+                "no drop can be relative to that",
+                "choose another metric, or a limit on size alone",
+            )
+
+
 def pick_metric(name: str, original: Running, part: Part) -> Metric:
     """Load a metric by name; ``auto`` looks at outputs and labels."""
     if name == "auto":
         first = type(part)(part.dataset, part.rows[:256])
-        name = choose_metric(run_all(original, first), first.labels)
+        outputs = run_all(original, first)
+        name = choose_metric(outputs, first.labels)
+        if name == "agreement" and _rebuilds(original, outputs):
+            name = "deviation"
     made: Metric = METRICS.load(name)()
     return made
+
+
+def _rebuilds(original: Running, outputs: Mapping[str, Array]) -> bool:
+    """Tell whether the outputs look like an autoencoder's: shaped as the inputs, no shares."""
+    name, scores = next(iter(outputs.items()))
+    if scores.dtype.kind != "f" or scores.ndim < 2:  # noqa: PLR2004  # one number per sample
+        return False
+    shapes = [port.shape[1:] for port in original.inputs if port.dtype.startswith("float")]
+    sums = np.asarray(outputs[name], np.float64).sum(axis=-1)
+    return scores.shape[1:] in shapes and not np.allclose(sums, 1, atol=1e-3)
+
+
+def fed_back(original: Running) -> tuple[str, ...]:
+    """Warn of outputs that are shaped like an input: states, which go back in at each step."""
+    found = []
+    for output in original.outputs[1:]:
+        same = [
+            port.name
+            for port in original.inputs
+            if (port.dtype, port.shape) == (output.dtype, output.shape)
+            and any(size is not None for size in port.shape)
+        ]
+        if same:
+            found.append(
+                f"output {output.name!r} looks like the next {same[0]!r}: single steps are "
+                "judged here, not how their errors add up where it is fed back"
+            )
+    return tuple(found)
 
 
 def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
@@ -134,22 +210,31 @@ def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
         float(deadline),
     )
     search.attempt(Recipe((), job.seed), "lossless")
+
+    def step(phase: str, share: float) -> None:
+        job.progress(phase, share)
+        if time.monotonic() >= deadline:
+            raise _TimeIsUp
+
     try:
         if search.worthwhile:
             search.observation = observe(
                 job.model,
                 splits.calibration,
                 job.seed,
-                job.progress,
+                step,
                 classes=judge.metric.bounded,
             )
             clock.stop("observe")
         if job.recipe is not None:
-            search.attempt(job.recipe, "recipe")
+            search.attempt(job.recipe, GIVEN)
         else:
             search.run()
     except KeyboardInterrupt:
+        search.stopped = "the search was interrupted"
         job.progress("interrupted", 1.0, "keeping the best result so far")
+    except _TimeIsUp:
+        search.stopped = TIME_IS_UP
     clock.stop("search")
     return search
 
@@ -196,6 +281,10 @@ def left_alone(model: Model, decision: Decision) -> tuple[str, ...]:
         "left alone and only packed losslessly"
         for name in untouched
     )
+
+
+class _TimeIsUp(Exception):  # noqa: N818  # nothing has gone wrong
+    """Ends the observation at the time limit."""
 
 
 class _Clock:

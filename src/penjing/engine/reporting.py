@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from penjing.core.model import LayerKind, Statistics
 from penjing.core.report import CandidateRow, LayerRow, Offer, Report, Side
+from penjing.engine.candidate import pareto
 from penjing.engine.evaluate import threads
 from penjing.engine.evidence_header import metric_name, original_bytes
 from penjing.engine.observe import error_energy
-from penjing.engine.search import pareto
 
 if TYPE_CHECKING:
     from penjing.artifact.artifact import Artifact
     from penjing.core.data import Part, Splits
     from penjing.core.measure import Measurement
+    from penjing.engine.candidate import Candidate
     from penjing.engine.decide import Decision
     from penjing.engine.job import Job
     from penjing.engine.judging import Judge
-    from penjing.engine.search import Candidate, Search
+    from penjing.engine.search import Search
 
 OFFERED_LIMITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 DISPLAY_CONFIDENCE = 0.95
@@ -76,7 +77,8 @@ def build(  # noqa: PLR0913, PLR0917  # one call gathers everything a run has fo
         overhead=overhead,
         certificate=decision.evidence(),
         recipe=decision.chosen.recipe.to_yaml(),
-        reproduce=job.reproduce,
+        # Where a search ends early depends on the machine: the command would find another file.
+        reproduce="" if search.stopped else job.reproduce,
         sha256=artifact.sha256,
         seconds=seconds,
         environment=_environment(),
@@ -177,7 +179,9 @@ def _layers(
 def _why_left(is_float: bool, decision: Decision) -> str:  # noqa: FBT001
     if not decision.chosen.recipe.steps:
         return "lossless packing was chosen"
-    return "the recipe does not touch it" if is_float else "integers are packed losslessly"
+    if not is_float:
+        return "integers are packed losslessly"
+    return "the recipe does not touch it, or makes it no smaller"
 
 
 def _damage(search: Search, decision: Decision) -> dict[str, float]:

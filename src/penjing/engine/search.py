@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from penjing.core.recipe import Recipe
+from penjing.engine.candidate import Candidate
 from penjing.engine.expectation import correction
-from penjing.engine.packing import pack
+from penjing.engine.packing import pack, without_losses
 from penjing.engine.running import Running
 
 if TYPE_CHECKING:
-    from penjing.artifact.artifact import Artifact
+    from collections.abc import Iterator
+
     from penjing.core.budget import Budget
     from penjing.core.model import Model
     from penjing.core.technique import Observation
-    from penjing.engine.judging import Judge, Judgement
+    from penjing.engine.judging import Judge
 
 PROBING: dict[str, Any] = {"probe_at": True}
 """Stands for sensitivities measured by actual errors at the trade-off found so far."""
@@ -44,6 +46,10 @@ more than this share of it: on fresh samples, one at the limit would be over it 
 time."""
 NEARBY = (0.87, 0.94, 1.12)
 LADDER = (0.4, 0.65, 0.85, 1.25)
+BOLDER = 1.4
+"""Factor from one trade-off to the next where the proof has passed all that were tried."""
+HOPELESS = 0.7
+"""Excess (logarithm) beyond which a candidate is not worth a test."""
 """Further trade-offs to try, relative to the one found: for estimates, and for a proof."""
 COMPARABLE = 0.4
 """Logarithm of two divergences beyond which their bytes are not compared."""
@@ -58,25 +64,9 @@ STEEPEST = 30.0
 HEADER_RESERVE_BYTES = 200
 """The recipe and the evidence join the file after the search; they must fit, too."""
 MOST_STEPS_BACK = 4
+TIME_IS_UP = "the time limit ended the search early"
 TRADE_OFFS = (1e-14, 1e5)
 """Within what the quantizer takes."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
-    """A compressed model, packed and judged on the search split."""
-
-    label: str
-    recipe: Recipe
-    model: Model
-    artifact: Artifact
-    judgement: Judgement
-    seconds: float
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of its file, header aside."""
-        return self.artifact.size_bytes
 
 
 class Progress(Protocol):
@@ -101,25 +91,32 @@ class Search:
     deadline: float
     """``time.monotonic()`` at which to stop with what there is."""
     candidates: list[Candidate] = field(default_factory=list)
+    stopped: str = ""
+    """What ended the search early, for people; empty where nothing did."""
+    slowest: float = 0.0
+    """Seconds that the slowest candidate took."""
 
     def attempt(self, recipe: Recipe, label: str) -> Candidate:
         """Apply a recipe, pack the result and judge it; labels are made unique."""
         started = time.monotonic()
         same = sum(known.label.partition(" #")[0] == label for known in self.candidates)
         label = f"{label} #{same + 1}" if same else label
-        compressed = recipe.apply(self.model, self.observation)
+        compressed = without_losses(self.model, recipe.apply(self.model, self.observation))
         artifact = pack(compressed, {})
         judgement = self.judge.judge(Running(compressed.decoded()))
-        made = Candidate(
-            label, recipe, compressed, artifact, judgement, time.monotonic() - started
-        )
+        seconds = time.monotonic() - started
+        self.slowest = max(self.slowest, seconds)
+        made = Candidate(label, recipe, compressed, artifact, judgement, seconds)
         self.candidates.append(made)
         return made
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the time limit is reached."""
-        return time.monotonic() >= self.deadline
+        """Whether another candidate would take the search past its time limit."""
+        if time.monotonic() + self.slowest < self.deadline:
+            return False
+        self.stopped = TIME_IS_UP
+        return True
 
     def run(self) -> None:
         """Search for the boldest trade-off; candidates are left in ``candidates``."""
@@ -338,6 +335,23 @@ class Search:
             self._try(final * factor, settings)
             self.progress("refining", (step + 1) / len(factors))
 
+    def bolder(self, last: Candidate) -> Iterator[Candidate]:
+        """Go on from a candidate, for a proof that has passed everything up to it.
+
+        Each is made only when asked for, and on search data alone: together they are one
+        sequence that was fixed beforehand.
+        """
+        (step,) = last.recipe.to_dict()["steps"]
+        assert step.pop("use") == "rate_distortion"
+        trade_off = float(step.pop("trade_off"))
+        while not self.out_of_time:
+            trade_off *= BOLDER
+            made = self._try(trade_off, step)
+            if made.size_bytes >= last.size_bytes or self.excess(made) > HOPELESS:
+                return
+            last = made
+            yield made
+
     def _step_back(self, final: float, settings: dict[str, Any]) -> None:
         """Go back, further every time, while nothing that was tried may be kept in the end."""
         for step in range(MOST_STEPS_BACK):
@@ -375,12 +389,3 @@ def _next(points: list[tuple[float, float]]) -> float:
     if len(points) > 1 and points[-2][0] != x:
         slope = float(np.clip((excess - points[-2][1]) / (x - points[-2][0]), 0.4, 3.0))
     return x - float(np.clip(excess / slope, -math.log(STEEPEST), math.log(STEEPEST)))
-
-
-def pareto(candidates: list[Candidate]) -> list[Candidate]:
-    """Keep those that no other beats in both bytes and divergence; largest file first."""
-    kept: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.size_bytes, c.judgement.divergence)):
-        if not kept or candidate.judgement.divergence < kept[-1].judgement.divergence:
-            kept.append(candidate)
-    return kept[::-1]
