@@ -95,12 +95,12 @@ def test_a_limit_relative_to_nothing_is_refused_before_the_search() -> None:
     y = Running(penjing.wrap(native)).run({"x": X})["y"]
     started: list[str] = []
 
-    def note(phase: str, share: float, text: str = "") -> None:
-        del share, text
+    def progress(phase: str, share: float, note: str = "") -> None:
+        del share, note
         started.append(phase)
 
     with pytest.raises(DataError, match="rmse here is 0"):
-        penjing.compress(native, {"x": X, "y": y}, metric="rmse", budget=POINT, progress=note)
+        penjing.compress(native, {"x": X, "y": y}, metric="rmse", budget=POINT, progress=progress)
     assert set(started) == {"splitting data"}
 
 
@@ -129,7 +129,7 @@ def test_small_arrays_that_an_encoding_makes_larger_stay_as_they_are() -> None:
     original = penjing.wrap(mlp())
     bias = next(w for w in original.weights().values() if w.kind is LayerKind.BIAS)
     array = bias.tensor.dense()
-    dear = Affine.encode(RNG.integers(-(2**31), 2**31, array.shape), 1e-9)
+    dear = Affine.encode(np.asarray(RNG.integers(-(2**31), 2**31, array.shape)), 1e-9)
     cheap = Affine.encode(np.zeros(array.shape, np.int64), 1.0)
     assert not without_losses(original, original.with_weights({bias.name: dear})).changed
     kept = without_losses(original, original.with_weights({bias.name: cheap}))
