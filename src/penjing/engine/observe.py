@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,10 +101,27 @@ class _Prober:
         self.classes = classes
         self.original = run_all(Running(model), self.part)
         check_finite(self.original, calibration.dataset.source)
-        known = model.weights()
-        self.weights = {name: weight for name, weight in known.items() if _probed(weight)}
-        self.biases = {w.layer: w for w in known.values() if w.layer}
         self.remembered: dict[Hashable, Mapping[str, float]] = {}
+
+    @cached_property
+    def weights(self) -> dict[str, Weight]:
+        """Weights to probe, once statistics are known."""
+        known = self.model.weights().items()
+        return {name: weight for name, weight in known if self._probed(weight)}
+
+    @cached_property
+    def biases(self) -> dict[str, Weight]:
+        """Biases that share the sensitivity of their layer, by the layer's weight."""
+        known = self.model.weights()
+        return {w.layer: w for w in known.values() if w.layer and w.name not in self.weights}
+
+    def _probed(self, weight: Weight) -> bool:
+        """Probe all but biases of layers whose inputs were seen: they share its outputs."""
+        if not weight.is_float:
+            return False
+        seen = self.statistics.get(weight.layer) if weight.layer else None
+        shares = weight.kind is LayerKind.BIAS and seen is not None and seen.gram is not None
+        return not shares and bool(np.isfinite(weight.tensor.dense()).all())
 
     def from_noise(self, seed: int) -> dict[str, float]:
         """Probe each weight with Gaussian noise."""
@@ -208,13 +226,6 @@ def _row_metric(
     metric = flat.T @ flat
     mean = float(np.diag(metric).mean())
     return metric / mean if mean > 0 else None
-
-
-def _probed(weight: Weight) -> bool:
-    """Probe all but biases with a layer: those share the sensitivity of its outputs."""
-    if not weight.is_float or (weight.kind is LayerKind.BIAS and weight.layer):
-        return False
-    return bool(np.isfinite(weight.tensor.dense()).all())
 
 
 def _spread(array: Array) -> float:

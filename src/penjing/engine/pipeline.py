@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from penjing.core.data import Part
     from penjing.core.measure import Measurement
     from penjing.core.metric import Metric
-    from penjing.core.model import Model
+    from penjing.core.model import Model, Port
     from penjing.core.tensors import Array
     from penjing.engine.decide import Decision
 
@@ -137,6 +137,16 @@ def check_types(model: Model) -> None:
             )
 
 
+def _alike(first: Port, second: Port) -> bool:
+    """Tell whether two ports may hold the same thing: by type and shape, or by name."""
+    if first.dtype != second.dtype or len(first.shape) != len(second.shape):
+        return False
+    pairs = [pair for pair in zip(first.shape, second.shape, strict=True) if None not in pair]
+    if any(a != b for a, b in pairs):
+        return False
+    return bool(pairs) or second.name.startswith(first.name)
+
+
 def check_scale(job: Job, judge: Judge, proof: Judge) -> None:
     """Refuse limits that are relative to a metric of zero.
 
@@ -182,12 +192,7 @@ def fed_back(original: Running) -> tuple[str, ...]:
     """Warn of outputs that are shaped like an input: states, which go back in at each step."""
     found = []
     for output in original.outputs[1:]:
-        same = [
-            port.name
-            for port in original.inputs
-            if (port.dtype, port.shape) == (output.dtype, output.shape)
-            and any(size is not None for size in port.shape)
-        ]
+        same = [port.name for port in original.inputs if _alike(port, output)]
         if same:
             found.append(
                 f"output {output.name!r} looks like the next {same[0]!r}: single steps are "
