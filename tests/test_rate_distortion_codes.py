@@ -193,3 +193,12 @@ def test_tables_know_every_code() -> None:
     assert table[0] < table[5] < table[3]
     assert len(support.bits_of(np.array([10**9]))) == support.LARGEST_TABLE + 3
     assert np.isfinite(support.first_bits(np.array([1e-3, -4e3]), 1e-4)).all()
+
+
+def test_the_inverse_of_a_wide_triangle_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    upper = np.linalg.cholesky(curvature(COLUMNS)).T
+    whole = np.linalg.inv(upper)
+    monkeypatch.setattr(support, "WIDE", 8)
+    found = support._inverse_of_upper(upper)  # noqa: SLF001  # the one slow step of wide layers
+    np.testing.assert_allclose(found, whole, rtol=1e-9, atol=1e-9 * np.abs(whole).max())
+    assert not np.tril(found, -1).any()

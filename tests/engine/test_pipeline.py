@@ -100,7 +100,9 @@ def test_a_limit_relative_to_nothing_is_refused_before_the_search() -> None:
         started.append(phase)
 
     with pytest.raises(DataError, match="rmse here is 0"):
-        penjing.compress(native, {"x": X, "y": y}, metric="rmse", budget=POINT, progress=progress)
+        penjing.compress(
+            native, {"x": X, "y": y}, metric="rmse", budget=POINT, progress=progress
+        )
     assert set(started) == {"splitting data"}
 
 

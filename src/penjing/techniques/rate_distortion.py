@@ -163,7 +163,7 @@ class RateDistortion(Technique):
     def _bias_step(self, problems: list[Problem], mu: float) -> float:
         """Give the step of biases: they are the last column, with inputs of one."""
         count = float(np.mean([p.curvature[-1, -1] for p in problems]))
-        rows = problems[0].row_factor()
+        rows = problems[0].row_factor
         level = 0.0 if rows is None else row_level(rows)
         return float(self.step_ratio * np.sqrt(WATER_FILLING * mu / count) * np.exp(level))
 

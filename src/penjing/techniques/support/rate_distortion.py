@@ -14,6 +14,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,13 +27,15 @@ BLOCK = 64
 ROW_BLOCK = 8
 """Rows quantized at once where rows interact."""
 LARGEST_TABLE = 4096
+WIDE = 1024
+"""Columns up to which a general inverse is as good as one that knows of triangles."""
 FEEDBACK_SWEEPS = 3
 WATER_FILLING = 6 / np.log(2)
 """At high rate a uniform quantizer of step d costs d²/12 per weight and saves 1/ln 2 / d bits
 per unit of step: the two slopes meet where d² = 6 mu / ln 2 over the local curvature."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """One group of rows that share their inputs."""
 
@@ -52,10 +55,12 @@ class Problem:
         """Columns that are weights."""
         return int(self.wanted.shape[1]) - self.biased
 
+    @cached_property
     def factor(self) -> Array:
         """Upper triangular C with ``inv(H) = Cᵀ C``: the feedback of each column."""
         return _inverse_factor(self.curvature)
 
+    @cached_property
     def row_factor(self) -> Array | None:
         """Upper triangular C with ``inv(S) = Cᵀ C``: the feedback of each row."""
         return None if self.metric is None else _inverse_factor(self.metric)
@@ -63,7 +68,21 @@ class Problem:
 
 def _inverse_factor(matrix: Array) -> Array:
     lower = np.linalg.cholesky(matrix[::-1, ::-1])
-    return np.linalg.inv(lower[::-1, ::-1])
+    return _inverse_of_upper(lower[::-1, ::-1])
+
+
+def _inverse_of_upper(upper: Array) -> Array:
+    """Invert an upper triangular matrix; by halves where that saves most of the work."""
+    size = len(upper)
+    if size <= WIDE:
+        return np.linalg.inv(upper)
+    half = size // 2
+    first = _inverse_of_upper(upper[:half, :half])
+    last = _inverse_of_upper(upper[half:, half:])
+    found = np.zeros_like(upper)
+    found[:half, :half], found[half:, half:] = first, last
+    found[:half, half:] = -first @ (upper[:half, half:] @ last)
+    return found
 
 
 def natural_step(problems: list[Problem], mu: float, ratio: float) -> float:
@@ -76,8 +95,8 @@ def natural_step(problems: list[Problem], mu: float, ratio: float) -> float:
     """
     logs = []
     for problem in problems:
-        diagonal = np.diag(problem.factor())[: problem.weight_columns]
-        rows = problem.row_factor()
+        diagonal = np.diag(problem.factor)[: problem.weight_columns]
+        rows = problem.row_factor
         logs.append(np.log(diagonal).mean() + (0 if rows is None else row_level(rows)))
     return float(ratio * np.sqrt(WATER_FILLING * mu) * np.exp(np.mean(logs)))
 
@@ -137,7 +156,7 @@ def quantize(
     Returns:
         Codes of each group, (rows, columns) float64 with integer values.
     """
-    factors = [(problem.factor(), problem.row_factor()) for problem in problems]
+    factors = [(problem.factor, problem.row_factor) for problem in problems]
     widths = [_step_row(problem, steps) for problem in problems]
     table = None
     if rate_term:
