@@ -12,7 +12,9 @@ from penjing.core.data import Part, open_data
 from penjing.core.errors import DataError
 from penjing.core.model import LayerKind, Statistics, Weight
 from penjing.core.tensors import Dense
+from penjing.engine import observe as module
 from penjing.engine.observe import error_energy, observe
+from penjing.testing.onnx_models import mlp
 
 if TYPE_CHECKING:
     from penjing.core.model import Model
@@ -108,6 +110,18 @@ def test_observations_come_out_alike() -> None:
     for name, statistics in first.statistics.items():
         np.testing.assert_array_equal(statistics.gram, second.statistics[name].gram)
         np.testing.assert_array_equal(statistics.row_metric, second.statistics[name].row_metric)
+
+
+def test_biases_share_a_sensitivity_only_with_layers_that_were_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = penjing.wrap(mlp())
+    rows = part(model, np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32))
+    biases = {n for n, w in model.weights().items() if w.kind is LayerKind.BIAS}
+    assert biases
+    assert not biases & set(observe(model, rows, 0).sensitivity)
+    monkeypatch.setattr(module, "Observes", int)  # a backend that cannot watch
+    assert biases <= set(observe(model, rows, 0).sensitivity)
 
 
 def test_values_and_classes_are_told_apart() -> None:
