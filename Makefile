@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 or newer: make demo, make test.
 .POSIX:
 .SUFFIXES:
-.PHONY: help venv demo test lint format fuzz benchmarks clean
+.PHONY: help venv demo test lint format docs fuzz benchmarks clean
 
 SHELL = /bin/sh
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -21,6 +21,7 @@ help:
 	@echo "make test        run all tests                (ARGS='-k name' picks some)"
 	@echo "make lint        check style, types, import rules and spelling"
 	@echo "make format      lay out the code"
+	@echo "make docs        write the page of techniques"
 	@echo "make fuzz        attack the C coder under sanitizers for FUZZ_SECONDS=$(FUZZ_SECONDS)"
 	@echo "make benchmarks  measure size and speed       (PENJING_DATA names the data)"
 	@echo "make venv        set up .venv, which all of the above do first"
@@ -52,6 +53,9 @@ lint: venv
 format: venv
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+
+docs: venv
+	$(BIN)/python docs/generate.py
 
 # libFuzzer where clang has it; elsewhere the same harness draws its own inputs.
 fuzz:

@@ -120,7 +120,7 @@ def _detail(screen: Screen, each: dict[str, Any]) -> None:
     rows = table("setting", "default", "allowed", "meaning")
     for setting in each["settings"]:
         rows.add_row(
-            setting["name"], str(setting["default"]), _allowed(setting), setting["help"]
+            setting["name"], str(setting["default"]), allowed(setting), setting["help"]
         )
     screen.out.print()
     screen.out.print(rows)
@@ -132,7 +132,8 @@ def _detail(screen: Screen, each: dict[str, Any]) -> None:
     screen.out.print(f"\nIn a recipe:\n  steps:\n    - use: {each['name']}")
 
 
-def _allowed(setting: dict[str, Any]) -> str:
+def allowed(setting: dict[str, Any]) -> str:
+    """Say which values a setting may have."""
     if setting["choices"] is not None:
         return " | ".join(map(str, setting["choices"]))
     if setting["low"] is not None:
