@@ -6,16 +6,43 @@
 >>> result.artifact.save("small.penjing")  # doctest: +SKIP
 """
 
-from penjing.api import bench as bench
-from penjing.api import compress as compress
-from penjing.api import evaluate as evaluate
-from penjing.api import load as load
-from penjing.api import open_artifact as open_artifact
-from penjing.api import predict as predict
-from penjing.api import unpack as unpack
-from penjing.api import wrap as wrap
-from penjing.core.budget import Budget as Budget
-from penjing.core.errors import PenjingError as PenjingError
-from penjing.core.errors import PenjingWarning as PenjingWarning
-from penjing.core.recipe import Recipe as Recipe
-from penjing.core.recipe import Step as Step
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penjing.api import bench as bench
+    from penjing.api import compress as compress
+    from penjing.api import evaluate as evaluate
+    from penjing.api import load as load
+    from penjing.api import open_artifact as open_artifact
+    from penjing.api import predict as predict
+    from penjing.api import unpack as unpack
+    from penjing.api import wrap as wrap
+    from penjing.core.budget import Budget as Budget
+    from penjing.core.errors import PenjingError as PenjingError
+    from penjing.core.errors import PenjingWarning as PenjingWarning
+    from penjing.core.recipe import Recipe as Recipe
+    from penjing.core.recipe import Step as Step
+
+_HOMES = {
+    "penjing.api": (
+        *("bench", "compress", "evaluate", "load", "open_artifact", "predict", "unpack"),
+        "wrap",
+    ),
+    "penjing.core.budget": ("Budget",),
+    "penjing.core.errors": ("PenjingError", "PenjingWarning"),
+    "penjing.core.recipe": ("Recipe", "Step"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for only then: the command line must be in charge early."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List what there is, imported or not."""
+    return sorted({*globals(), *_HOME})

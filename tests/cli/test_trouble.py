@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -170,10 +171,57 @@ def test_ctrl_c_twice_leaves_nothing(large: Path) -> None:
     with started("compress", "large.onnx", "--data", "large.npz", "-o", "o.penjing") as process:
         told = "".join(interrupted_after(process, "probing", "Interrupted"))
         out, _ = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 2
     assert out == ""
+    assert told.count("stopped by Ctrl-C") == 1
     assert "Traceback" not in told
     assert sorted(large.iterdir()) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise on Windows")
+def test_ctrl_c_while_starting_is_one_clear_error() -> None:
+    # The first thing a command imports is caught in the act.
+    code = (
+        "import os, signal, sys; sys.argv[1:] = ['compress', '--json']; "
+        "import penjing.cli as cli; sys.modules['penjing.cli.running'] = None; "
+        "find = type('F', (), {'find_spec': lambda *a: os.kill(os.getpid(), signal.SIGINT)}); "
+        "sys.meta_path.insert(0, find); del sys.modules['penjing.cli.running']; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "stopped by Ctrl-C" in done.stderr
+    assert json.loads(done.stdout)["exit_code"] == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    "command",
+    [["inspect", "small.penjing", "--json"], ["inspect", "small.penjing"], ["--help"]],
+    ids=["JSON", "text", "help"],
+)
+def test_output_that_cannot_be_written_is_one_error(made: Path, command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "penjing", *command],
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+            cwd=made,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: standard output: cannot be written to: No space")
+    assert done.stderr.count("\n") == 2, done.stderr
 
 
 def test_a_closed_pipe_is_no_fault(made: Path) -> None:

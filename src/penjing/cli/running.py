@@ -6,22 +6,25 @@ import os
 import sys
 import traceback
 import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import typer
 
+from penjing.cli import INTERRUPTED, STOPPED
 from penjing.cli.screen import Screen
-from penjing.core.errors import PenjingError, PenjingWarning
+from penjing.core.errors import OutputError, PenjingError, PenjingWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
 MET, FAULT, BAD_INPUT, LIMIT_MISSED = 0, 1, 2, 3
-INTERRUPTED = 130
-"""What shells report for a program that Ctrl-C has ended."""
 PIPE_CLOSED = 141
+TAKEN_FOR_AN_EXIT = 130
+"""What typer returns when it has caught Ctrl-C; no command of ours does."""
+OPTIONS = {"metric": "--metric", "seed": "--seed"}
+"""Settings that errors of the engine name, and the options that give them."""
 DEBUG = "PENJING_DEBUG"
 
 # typer may bring its own copy of click or use an installed one: this finds the class in both.
@@ -31,18 +34,25 @@ DEBUG = "PENJING_DEBUG"
 def run(arguments: Sequence[str]) -> int:
     """Run one command; give its exit code.
 
-    0: all limits met.  1: a fault of ours.  2: bad input or usage.  3: the best result is
-    saved, but a limit is missed or undecided.  130: interrupted by Ctrl-C.
+    0: all limits met.  1: a fault of ours.  2: bad input or usage, no room for the output, or
+    Ctrl-C before there was a result.  3: the best result is saved, but a limit is missed or
+    undecided.
     """
     from penjing.cli.app import app
 
     screen = Screen("--json" in arguments, "--quiet" in arguments)
     ending = _Ending(screen)
-    with ending, _notes(screen):
+    with ending, _notes(screen), redirect_stdout(_guarded(sys.stdout)):
         command = typer.main.get_command(app)
-        given = command.main(
-            list(arguments) or ["--help"], prog_name="penjing", standalone_mode=False
-        )
+        if not arguments:
+            with redirect_stdout(sys.stderr):
+                command.main(["--help"], prog_name="penjing", standalone_mode=False)
+            ending.code = BAD_INPUT
+            return ending.code
+        given = command.main(list(arguments), prog_name="penjing", standalone_mode=False)
+        if given == TAKEN_FOR_AN_EXIT:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
         ending.code = given if isinstance(given, int) else MET
     return ending.code
 
@@ -90,18 +100,19 @@ class _Ending:
     ) -> bool:
         if error is None:
             return True
+        if isinstance(error, _NoRoomError):
+            _forget_output()
         if isinstance(error, PenjingError):
-            self._end(BAD_INPUT, error.where, error.problem, error.hint)
+            self._end(BAD_INPUT, _as_typed(error.where), error.problem, error.hint)
         elif isinstance(error, UsageError):
             self._end(BAD_INPUT, *_usage(error))
-        elif isinstance(error, (KeyboardInterrupt, typer.Abort)):
-            self._end(INTERRUPTED, "penjing", "interrupted before it was done")
+        elif _is_interrupt(error):
+            self._end(INTERRUPTED, "penjing", STOPPED)
         elif isinstance(error, BrokenPipeError) or (
             # rich turns the same into an exit of its own
             isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
         ):
-            # Whoever read our output has left; keep the interpreter from complaining at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             self.code = PIPE_CLOSED
         elif isinstance(error, Exception):
             if os.environ.get(DEBUG):
@@ -113,7 +124,70 @@ class _Ending:
 
     def _end(self, code: int, where: str, problem: str, hint: str = "") -> None:
         self.code = code
-        self.screen.error(where, problem, hint, code)
+        try:
+            self.screen.error(where, problem, hint, code)
+        except OSError:  # the text for people is out, the JSON has no room
+            _forget_output()
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Tell whether Ctrl-C is behind an error: compiled modules turn it into one of theirs."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (KeyboardInterrupt, typer.Abort)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _forget_output() -> None:
+    """Keep the interpreter from complaining, at its exit, of what nobody could be told."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _guarded(stream: TextIO) -> TextIO:
+    """Give standard output that says clearly when it takes no more."""
+    return cast("TextIO", _Guard(stream))
+
+
+class _Guard:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _explained():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _explained():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _NoRoomError(OutputError):
+    """Standard output takes no more."""
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _NoRoomError(
+            "standard output",
+            f"cannot be written to: {error.strerror or error}",
+            "send it elsewhere; files that the command was to write are complete",
+        ) from error
+
+
+def _as_typed(where: str) -> str:
+    """Call a setting as it is called on the command line."""
+    word, blank, rest = where.partition(" ")
+    return f"{OPTIONS[word]}{blank}{rest}" if word in OPTIONS else where
 
 
 def _usage(error: Any) -> tuple[str, str, str]:

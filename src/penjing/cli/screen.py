@@ -57,11 +57,11 @@ class Screen:
     ) -> None:
         """Say what went wrong, where, and what to do next; even when quiet."""
         told = {"where": where, "problem": problem, "hint": hint}
-        self.json({"error": told, "exit_code": exit_code, **more})
         sys.stderr.write(f"Error: {_encodable(printable(f'{where}: {problem}'))}\n")
         if hint:
             sys.stderr.write(f"Hint: {_encodable(printable(hint))}\n")
         sys.stderr.flush()
+        self.json({"error": told, "exit_code": exit_code, **more})
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
