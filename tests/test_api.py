@@ -10,8 +10,9 @@ import pytest
 
 import penjing
 from penjing.artifact.artifact import Artifact
+from penjing.core.budget import parse_duration
 from penjing.core.data import open_data, split
-from penjing.core.errors import UnsupportedError
+from penjing.core.errors import ConfigError, UnsupportedError
 from penjing.engine import latency
 from penjing.engine import pipeline as engine
 from penjing.engine.decide import Decider
@@ -338,6 +339,50 @@ def test_one_array_is_enough_where_there_is_one_input(tmp_path: Path) -> None:
     named = session.run({session.inputs[0].name: rows})
     for name, array in session.run(rows).items():
         np.testing.assert_array_equal(array, named[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 0.01}, r"budget: must be a penjing.Budget, got 0.01.*max_drop="),
+        ({"metric": "foo"}, "metric: no metric is called 'foo'.*accuracy"),
+        ({"metric": "acc"}, "did you mean 'accuracy'"),
+        ({"recipe": 3}, "recipe: must be a penjing.Recipe or the path"),
+        ({"recipe": "nope.yaml"}, "nope.yaml: cannot be read"),
+    ],
+    ids=["budget", "metric", "short metric", "recipe", "no such recipe"],
+)
+def test_settings_that_are_none_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        penjing.compress(mlp(), DATA, **options)
+
+
+def test_a_recipe_may_be_a_path_and_results_show_little(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("steps: [{use: round_to_nearest, bits: 8}]")
+    found = penjing.compress(mlp(), DATA, recipe=str(path), budget=POINT, name="net")
+    assert found.report.recipe.count("round_to_nearest") == 1
+    for shown in map(repr, (found, found.report, found.artifact)):
+        assert f"{found.artifact.size_bytes:,} bytes" in shown
+        assert len(shown) < 200
+
+
+def test_a_size_may_be_given_in_two_ways_but_once() -> None:
+    assert penjing.Budget(max_size="2kB") == penjing.Budget(max_size_bytes=2000)
+    with pytest.raises(ConfigError, match="beside max_size_bytes"):
+        penjing.Budget(max_size="2kB", max_size_bytes=3)
+    with pytest.raises(ConfigError, match=r"max_drop: must be in \[0, 1\), got '200%'"):
+        penjing.Budget(max_drop="200%")  # type: ignore[arg-type]  # as it may be typed
+    with pytest.raises(ConfigError, match="max_drop: must be"):
+        penjing.Budget(max_drop=[1])  # type: ignore[arg-type]  # no number
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("1m30s", 90), ("1.5m", 90), ("1 min 43 s", 103), ("1h", 3600), ("7", 7)],
+)
+def test_times_are_read_as_they_are_shown(text: str, seconds: float) -> None:
+    assert parse_duration(text, "--time-limit") == seconds
 
 
 def test_limits_may_be_text() -> None:

@@ -132,7 +132,7 @@ def test_nothing_runs_before_all_is_checked(monkeypatch: pytest.MonkeyPatch) -> 
         return model
 
     monkeypatch.setattr(type(first), "apply", apply)
-    with pytest.raises(UnsupportedError, match=r"steps\[1\]: GPTQ needs calibration data"):
+    with pytest.raises(UnsupportedError, match=r"steps\[1\]: gptq needs calibration data"):
         Recipe((Step(first), Step(second))).apply(models.chain())
     assert ran == []
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penjing.artifact.artifact import Artifact
 from penjing.core.budget import Budget
 from penjing.core.data import Dataset, open_data
-from penjing.core.errors import ModelError, UnsupportedError
+from penjing.core.errors import ConfigError, ModelError, UnsupportedError
 from penjing.core.model import Model
+from penjing.core.recipe import Recipe
 from penjing.core.registry import BACKENDS
 from penjing.engine.job import Job, Result, silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penjing.core.recipe import Recipe
     from penjing.core.runtime import Session
     from penjing.core.tensors import Array
     from penjing.engine.benching import Timing
@@ -86,7 +87,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     calibration: object = None,
     test: object = None,
     target: str | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     seed: int = 0,
     time_limit_s: float | None = None,
     strict: bool = False,
@@ -107,7 +108,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         calibration: unlabelled rows for calibration, instead of a part of ``data``.
         test: rows for certification, instead of a part of ``data``.
         target: name of the label column of tables.
-        recipe: steps to apply instead of searching.
+        recipe: steps to apply instead of searching, or the path of their YAML file.
         seed: of every random choice; the same seed gives the same file.
         time_limit_s: seconds after which the search ends with the best it has.
         strict: refuse a result in which something large was left uncompressed.
@@ -122,7 +123,9 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         PenjingError: the model, the data or a setting cannot be used.
     """
     from penjing.engine import pipeline
+    from penjing.engine.placing import placing
 
+    budget, steps = _checked_budget(budget), _read_recipe(recipe)
     wrapped = wrap(model)
     ports = wrapped.backend.inputs(wrapped.native)
     called = name or (str(model) if isinstance(model, str | Path) else type(model).__name__)
@@ -137,8 +140,8 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         calibration=None if calibration is None else opened(calibration),
         test=None if test is None else opened(test),
         metric=metric,
-        budget=budget or Budget(),
-        recipe=recipe,
+        budget=budget,
+        recipe=steps,
         seed=seed,
         time_limit_s=time_limit_s,
         strict=strict,
@@ -151,14 +154,57 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
                 "--target": target,
                 "--metric": metric,
             },
-            budget or Budget(),
-            recipe,
+            budget,
+            steps,
             seed,
             allow_missing=allow_missing,
         ),
         progress=progress,
     )
-    return pipeline.compress(job)
+    given = [each for each in (job.data, job.test, job.calibration) if each is not None]
+    with placing(called, ports, given, metric):
+        return pipeline.compress(job)
+
+
+def _checked_budget(given: object) -> Budget:
+    if given is None:
+        return Budget()
+    if not isinstance(given, Budget):
+        raise ConfigError(
+            "budget",
+            f"must be a penjing.Budget, got {given!r}",
+            "such as penjing.Budget(max_drop=0.005) or penjing.Budget(max_size='100kB')",
+        )
+    return given
+
+
+def _read_recipe(given: object) -> Recipe | None:
+    if isinstance(given, str | Path):
+        return Recipe.load(given)
+    if given is not None and not isinstance(given, Recipe):
+        raise ConfigError(
+            "recipe",
+            f"must be a penjing.Recipe or the path of a YAML file, got {type(given).__name__}",
+            "penjing.Recipe.from_dict takes plain data",
+        )
+    return given
+
+
+def _as_path(given: object) -> str | Path:
+    """Refuse what is no path.
+
+    Raises:
+        ModelError: it is something else, such as the bytes of a file.
+    """
+    if isinstance(given, str | Path):
+        return given
+    if isinstance(given, PathLike):
+        return Path(given)
+    raise ModelError(
+        "file",
+        f"must be the path of a .penjing or .onnx file, got {type(given).__name__}",
+        "write it to a file first",
+    )
 
 
 def _command(
@@ -196,7 +242,7 @@ def open_artifact(path: str | Path) -> Artifact:
         ModelError: there is no such file.
         FormatError: it is damaged, hostile or newer.
     """
-    return Artifact.load(path)
+    return Artifact.load(_as_path(path))
 
 
 def load(path: str | Path, *, threads: int = 1) -> Session:
@@ -211,7 +257,7 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
     """
     from penjing.engine.serving import load as load_session
 
-    return load_session(path, threads=threads)
+    return load_session(_as_path(path), threads=threads)
 
 
 def unpack(path: str | Path, output: str | Path) -> int:
@@ -223,7 +269,7 @@ def unpack(path: str | Path, output: str | Path) -> int:
     """
     from penjing.engine.serving import unpack as write
 
-    return write(path, output)
+    return write(_as_path(path), output)
 
 
 def evaluate(
@@ -239,11 +285,13 @@ def evaluate(
     Raises:
         DataError: the data do not fit the model or the metric.
     """
+    from penjing.engine.placing import placing
     from penjing.engine.serving import evaluate as measure
 
     session = load(path)
     dataset = open_data(data, session.inputs, target, allow_missing=allow_missing)
-    return measure(session, dataset, metric)
+    with placing(str(path), session.inputs, [dataset], metric):
+        return measure(session, dataset, metric)
 
 
 def predict(
@@ -260,11 +308,13 @@ def predict(
     Raises:
         DataError: the data do not fit the model.
     """
+    from penjing.engine.placing import placing
     from penjing.engine.serving import predict as run
 
     session = load(path)
     dataset = open_data(data, session.inputs, target, allow_missing=allow_missing)
-    return run(session, dataset)
+    with placing(str(path), session.inputs, [dataset], "auto"):
+        return run(session, dataset)
 
 
 def bench(
@@ -292,4 +342,4 @@ def bench(
     """
     from penjing.engine.benching import bench as measure
 
-    return measure(path, seconds=seconds, threads=threads, batch=batch, shapes=shapes)
+    return measure(_as_path(path), seconds=seconds, threads=threads, batch=batch, shapes=shapes)

@@ -38,8 +38,9 @@ def test_help_lists_every_command(penjing: Run) -> None:
     assert [name for name in COMMANDS if name not in done.out] == []
 
 
-def test_no_arguments_give_the_help(penjing: Run) -> None:
-    assert penjing() == penjing("--help")
+def test_no_arguments_are_wrong_usage_and_give_the_help(penjing: Run) -> None:
+    bare = penjing()
+    assert (bare.code, bare.out, bare.err) == (2, "", penjing("--help").out)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -72,6 +73,12 @@ def test_evaluate_takes_plain_onnx_and_a_metric_by_name(penjing: Run) -> None:
     )
     assert told.json["metric"] == "f1"
     assert told.json["value"]["value"] == 1
+
+
+def test_evaluate_offers_only_metrics_of_one_model(penjing: Run) -> None:
+    told = penjing("evaluate", "--help").out
+    assert "accuracy, auc, f1" in told
+    assert "agreement" not in told
 
 
 @pytest.mark.usefixtures("here")

@@ -31,6 +31,7 @@ class Rows:
     reads: list[float] = field(default_factory=list)
     source: str = "rows"
     labels: Array | None = None
+    labels_where: str = "labels of rows"
     digest: str = "0"
 
     def __len__(self) -> int:
@@ -143,7 +144,7 @@ def test_large_inputs_make_small_batches() -> None:
 
 
 def test_outputs_that_are_no_numbers_are_named() -> None:
-    with pytest.raises(DataError, match=r"'y'.*row 2"):
+    with pytest.raises(DataError, match="in 'y' for 1 of 3 rows"):
         check_finite({"x": np.zeros(3, int), "y": np.array([[0.0], [1], [np.nan]])}, "d.npz")
 
 

@@ -32,6 +32,7 @@ class Table:
 
     labels: Array | None
     source: str = "table"
+    labels_where: str = "labels of table"
     digest: str = "0"
 
     def __len__(self) -> int:

@@ -170,7 +170,13 @@ def test_agreement_compares_with_the_original() -> None:
         ({"s": SCORES}, np.array(["a", "b", "c"]), "are strings .'a', 'b', 'c'.*from 0 to 2"),
         ({"s": SCORES}, np.eye(3, dtype=int), r"one-hot, shape \(3, 3\).*argmax"),
         ({"s": SCORES}, np.array([[1, 2], [0, 1], [1, 1]]), r"shape \(3, 2\).*\(3,\)"),
-        ({"s": SCORES}, np.array([1, 1, 1]), "all 3 are of one class, 1"),
+        ({"s": SCORES}, np.array([1, 1, 1]), "too few rows: all 3 are of one class, 1"),
+        ({"s": SCORES[:1]}, np.array([1]), "too few rows: there is one"),
+        (
+            {"s": np.tile(SCORES, (4, 1))},
+            np.ones(12, int),
+            "all 12 are of one class, 1.*two classes; compress can do without labels",
+        ),
         ({"p": SCORES[:, :1]}, np.array([5, 1, 0]), "largest is 5.*2 classes.*rmse"),
         ({"s": SCORES * np.nan}, LABELS, "original model gives NaN for 3 rows"),
         ({"i": np.zeros((3, 1, 2, 2))}, LABELS, r"decide for no class.*\(3, 1, 2, 2\).*rmse"),
@@ -181,7 +187,7 @@ def test_agreement_compares_with_the_original() -> None:
         ),
         ({"label": np.array(["a", "b", "b"])}, np.array([0, 1, 1]), "differ in type"),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_labels_that_do_not_fit_are_refused(
     name: str, outputs: Any, labels: Any, message: str
@@ -191,7 +197,7 @@ def test_labels_that_do_not_fit_are_refused(
 
 
 def test_auc_needs_scores_for_the_classes_it_sees() -> None:
-    with pytest.raises(DataError, match="auc needs one score per class"):
+    with pytest.raises(DataError, match="metric auc: needs one score per class"):
         metric("auc").check({"label": np.array([0, 1, 1])}, np.array([0, 1, 1]))
     outputs = {"label": np.array(["a", "b", "b"]), "s": SCORES}
     with pytest.raises(DataError, match="hold 2 classes, but output 's' has scores of 3"):

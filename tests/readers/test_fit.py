@@ -71,6 +71,16 @@ def test_samples_may_be_on_another_axis() -> None:
             Port("image", "float32", (None, 8, 8, 3)),
             r"channels come first here: .*transpose\(0, 2, 3, 1\)",
         ),
+        (
+            np.zeros((5, 2, 8)),
+            Port("state", "float32", (2, None, 8), 1),
+            r"rows come first here: use x.transpose\(1, 0, 2\)",
+        ),
+        (
+            np.zeros((5, 7)),
+            Port("x", "float32", (None, 9)),
+            r"an array of shape \(rows, 9\)",
+        ),
         (np.zeros((2, 192)), COLOURS, r"reshape\(-1, 3, 8, 8\)"),
         (np.zeros((2, 4, 4)), COLOURS, r"\(2, 4, 4\).*\(rows, 3, 8, 8\)"),
         (np.zeros((3, 8, 8)), COLOURS, "without a sample axis"),

@@ -144,13 +144,18 @@ def test_whole_number_inputs_stay_exact(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "ports", "target", "message"),
     [
-        ("age,income\n1,lo\n", PEOPLE, None, "no column 'job'.*left over 'income'.*--target"),
+        (
+            "age,income\n1,lo\n",
+            PEOPLE,
+            None,
+            "no column 'job'.*no input is called 'income'.*--target",
+        ),
         (CSV, PEOPLE, "incom", "did you mean 'income'"),
         (
             CSV,
             [*PEOPLE, Port("sex", "str", (None, 1))],
             "income",
-            "has no column 'sex' for the model's inputs; left over none",
+            "has no column 'sex' for the model's inputs\n",
         ),
         (
             CSV,
@@ -159,12 +164,12 @@ def test_whole_number_inputs_stay_exact(tmp_path: Path) -> None:
             "has 2 columns.*takes 5: 'age', 'job'.*in order, and no others",
         ),
         (CSV, [Port("x", "float32", (None, 3, 4))], None, r"is a table.*\.npz"),
-        (CSV, MATRIX, "income", "invalid value 'clerk'"),
+        (CSV, MATRIX, "income", "column 'job', row 0 .counting from 0.: invalid value 'clerk'"),
         ("a,b\n1,2\n,3\n5,\n,1\n", MATRIX, None, "2 in column 'a', 1 in column 'b'.*row 1"),
         ("a,b\n1,inf\n", MATRIX, None, "1 in column 'b'"),
         ("1,2\n3,4\n", MATRIX, None, "first line holds numbers"),
         ("a,a\n3,4\n", MATRIX, None, "more than one column named 'a'"),
-        ("a,b\n3,4\n5\n", MATRIX, None, "Expected 2 columns, got 1"),
+        ("a,b\n3,4\n5\n", MATRIX, None, "row 1 .counting from 0.: Expected 2 columns, got 1"),
         ("a,b\n", MATRIX, None, "has no rows"),
         ("", MATRIX, None, "Empty CSV"),
         (b"a,\xff\n1,2\n", MATRIX, None, "utf-8"),

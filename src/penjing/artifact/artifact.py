@@ -118,6 +118,11 @@ class Artifact:
         """
         return self.template.fill(self.arrays())
 
+    def __repr__(self) -> str:
+        """Show the size and the number of tensors."""
+        count = len(self.template.slots)
+        return f"<Artifact: {self.size_bytes:,} bytes, {count} tensors>"
+
     @property
     def size_bytes(self) -> int:
         """Size of the file."""

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from penjing.cli import paths, techniques
-from penjing.cli.compress import compress
+from penjing.cli.compress import OTHERS, compress
 from penjing.cli.options import (
     AllowMissing,
     Data,
     File,
     Json,
-    Metric,
+    LabelMetric,
     Packed,
     Shape,
     Target,
@@ -24,8 +24,9 @@ from penjing.cli.options import (
 )
 from penjing.cli.running import BAD_INPUT, MET
 from penjing.cli.screen import Screen, printable, size, table
-from penjing.core.errors import DataError
-from penjing.core.registry import METRICS
+
+NO_MODELS = (".penjing", ".txt", *OTHERS[1:])
+"""Endings of files that are no plain model."""
 
 app = typer.Typer(
     add_completion=False,
@@ -68,7 +69,7 @@ def evaluate(  # noqa: PLR0913  # one parameter for each option
     file: File,
     *,
     data: Data,
-    metric: Metric = "auto",
+    metric: LabelMetric = "auto",
     target: Target = None,
     allow_missing: AllowMissing = False,
     as_json: Json = False,
@@ -85,12 +86,6 @@ def evaluate(  # noqa: PLR0913  # one parameter for each option
     found = api.evaluate(
         str(file), str(data), metric=metric, target=target, allow_missing=allow_missing
     )
-    if not METRICS.load(found.metric).needs_labels:
-        raise DataError(
-            str(data),
-            f"has no labels to measure by: {found.metric} compares a model with its original",
-            "name the column with --target, or the array y; compress measures both models",
-        )
     value = found.value
     screen = Screen(as_json)
     screen.json({"file": str(file), **found.to_dict()})
@@ -260,6 +255,7 @@ def unpack(
 
     paths.check_model(file)
     paths.check_output(output, "--output", (file,))
+    paths.check_ending(output, "--output", NO_MODELS, "an .onnx file")
     count = api.unpack(str(file), str(output))
     screen = Screen(as_json)
     screen.json({"file": str(file), "output": str(output), "bytes": count})

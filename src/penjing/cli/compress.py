@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LARGE_DROP = 10.0
 """In points: a limit as loose is seldom meant."""
+OTHERS = (".onnx", ".npz", ".npy", ".csv", ".tsv", ".parquet", ".html", ".yaml", ".json")
+"""Endings of other kinds of files: a .penjing file under such a name deceives."""
 LIMITS, DATA, SEARCH, OUTPUT = "Limits", "Data", "Search", "Output"
 
 
@@ -56,7 +58,8 @@ class Files:
         paths.check_data(self.test, "--test")
         inputs = (self.model, self.data, self.calibration, self.test, self.recipe)
         paths.check_output(self.output, "--output", inputs)
-        paths.check_report(self.report, (*inputs, self.output))
+        paths.check_ending(self.output, "--output", OTHERS, "a .penjing file")
+        paths.check_report(self.report, inputs, self.output)
 
 
 def compress(  # noqa: PLR0913  # one parameter for each option
@@ -132,7 +135,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
         str | None,
         typer.Option(
             metavar="TIME",
-            help="End the search after 90s, 10m or 1h with the best so far.",
+            help="End the search after 90s, 1m30s or 1h with the best so far.",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -174,7 +177,8 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     the best result so far.
 
     Exit codes: 0 every limit is met; 3 the best result is saved, but a limit is missed or
-    undecided; 2 bad input or usage, nothing is written; 1 a fault of penjing.
+    undecided; 2 bad input or usage, or Ctrl-C before there was a result: nothing is written;
+    1 a fault of penjing.
 
     Example: penjing compress model.onnx --data val.npz --max-drop 0.5% -o small.penjing
     """
@@ -183,7 +187,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     target_file = output or Path(f"{model.stem}.penjing")
     files = Files(model, data, calibration, test, recipe, target_file, report)
     files.check()
-    steps = None if recipe is None else Recipe.from_yaml(paths.read_recipe(recipe), str(recipe))
+    steps = None if recipe is None else Recipe.load(recipe)
     if steps is not None and seed is not None:
         steps = replace(steps, seed=seed)
     chosen_seed = seed if seed is not None else steps.seed if steps is not None else 0
@@ -222,11 +226,23 @@ def _budget(max_drop: str | None, max_size: str | None, confidence: str) -> Budg
             f"must not be negative, got {max_drop.strip()!r}",
             "write 0.5% for half a point",
         )
-    return Budget(
-        None if max_drop is None else parse_share(max_drop, "--max-drop"),
-        None if max_size is None else parse_size(max_size, "--max-size"),
-        parse_confidence(confidence, "--confidence"),
-    )
+    given = {"max_drop": max_drop, "max_size": max_size, "confidence": confidence}
+    try:
+        return Budget(
+            None if max_drop is None else parse_share(max_drop, "--max-drop"),
+            None if max_size is None else parse_size(max_size, "--max-size"),
+            parse_confidence(confidence, "--confidence"),
+        )
+    except ConfigError as error:
+        if error.where not in given:
+            raise
+        # As it was typed, not as it was read.
+        rule, _, _ = error.problem.rpartition(", got ")
+        raise ConfigError(
+            f"--{error.where.replace('_', '-')}",
+            f"{rule}, got {given[error.where]!r}",
+            error.hint,
+        ) from None
 
 
 def _warn_of_large(screen: Screen, max_drop: str | None) -> None:

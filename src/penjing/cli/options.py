@@ -10,6 +10,7 @@ import typer
 
 from penjing.core.errors import ConfigError
 from penjing.core.registry import METRICS
+from penjing.engine.serving import by_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,13 @@ Metric = Annotated[
         metavar="NAME",
         help=f"One of {', '.join(METRICS.names())}. Agreement with the original and deviation "
         "from it need no labels; auto chooses by outputs and labels.",
+    ),
+]
+LabelMetric = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help=f"One of {', '.join(by_labels())}; auto chooses by outputs and labels.",
     ),
 ]
 Target = Annotated[
@@ -99,8 +107,4 @@ def check_metric(name: str) -> None:
     try:
         METRICS.load(name)
     except ConfigError as error:
-        begun = [known for known in METRICS.names() if known.startswith(name.lower())]
-        hint = f"did you mean {' or '.join(map(repr, begun))}?" if begun and name else ""
-        raise ConfigError(
-            "--metric", f"no metric is called {name!r}", hint or error.hint
-        ) from None
+        raise ConfigError("--metric", error.problem, error.hint) from None

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from penjing.core.errors import (
-    ConfigError,
     DataError,
     MissingExtraError,
     ModelError,
@@ -19,18 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+MODELS = (".onnx", ".penjing")
 REPORT_NEEDS = ("jinja2", "matplotlib")
 """What the ``report`` extra installs."""
 
 
 def check_model(path: Path, *, to_compress: bool = False) -> None:
-    """Refuse a model that is not there, or that is compressed already.
+    """Refuse a model that is not there, is a folder, or is compressed already.
 
     Raises:
         ModelError: it cannot be used, and why.
     """
     if not path.exists():
         raise ModelError(str(path), "no such file", "is the name spelled right?")
+    if path.is_dir():
+        inside = sorted(str(each) for each in path.iterdir() if each.suffix in MODELS)
+        raise ModelError(
+            str(path),
+            "is a folder",
+            f"give the file inside it: {inside[0]}" if inside else "give the name of a file",
+        )
     if to_compress and path.suffix.lower() == ".penjing":
         raise ModelError(
             str(path),
@@ -40,13 +47,17 @@ def check_model(path: Path, *, to_compress: bool = False) -> None:
 
 
 def check_data(path: Path | None, option: str) -> None:
-    """Refuse data that are not there.
+    """Refuse data that are not there, or are a folder.
 
     Raises:
         DataError: there is no such file.
     """
-    if path is not None and not path.exists():
+    if path is None:
+        return
+    if not path.exists():
         raise DataError(str(path), "no such file", f"it was given with {option}")
+    if path.is_dir():
+        raise DataError(str(path), "is a folder", f"give {option} the name of a file in it")
 
 
 def check_output(path: Path, option: str, inputs: Sequence[Path | None] = ()) -> None:
@@ -83,7 +94,22 @@ def check_output(path: Path, option: str, inputs: Sequence[Path | None] = ()) ->
         ) from error
 
 
-def check_report(path: Path | None, inputs: Sequence[Path | None]) -> None:
+def check_ending(path: Path, option: str, refused: Sequence[str], kind: str) -> None:
+    """Refuse a name that says something else than what will be written.
+
+    Raises:
+        OutputError: the ending is one of those ``refused``.
+    """
+    ending = path.suffix.lower()
+    if ending in refused:
+        raise OutputError(
+            str(path),
+            f"ends in {ending}, but {kind} would be written",
+            f"give {option} a name that ends in {kind.split()[1]}",
+        )
+
+
+def check_report(path: Path | None, inputs: Sequence[Path | None], output: Path) -> None:
     """Refuse a report that could not be written at the end.
 
     Raises:
@@ -95,22 +121,8 @@ def check_report(path: Path | None, inputs: Sequence[Path | None]) -> None:
     if any(find_spec(module) is None for module in REPORT_NEEDS):
         raise MissingExtraError("report", "--report")
     check_output(path, "--report", inputs)
-
-
-def read_recipe(path: Path) -> str:
-    """Read the text of a recipe.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            str(path), f"cannot be read: {error.strerror}", "it was given with --recipe"
-        ) from error
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), "is not a text file", "recipes are YAML") from None
+    if _same(path, output):
+        raise OutputError(str(path), "is given for --output, too", "give --report another name")
 
 
 def _same(first: Path, second: Path) -> bool:

@@ -43,6 +43,10 @@ class Dataset(Protocol):
         """
 
     @property
+    def labels_where(self) -> str:
+        """How messages call the labels: with their file, and their array or column."""
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the rows as the model sees them and of the labels, hexadecimal.
 
@@ -181,9 +185,10 @@ def split(
     _check_distinct(data, calibration, test)
     parts = 1 + (calibration is None) + (test is None)
     if len(data) < parts:
+        count = "1 row" if len(data) == 1 else f"{len(data)} rows"
         raise DataError(
             data.source,
-            f"has {len(data)} rows, too few to divide into {parts} parts",
+            f"has {count}, too few to divide into {parts} parts",
             "give more rows, or separate files with --calibration and --test",
         )
     order = np.random.default_rng([seed, 0x5B117]).permutation(len(data)).astype(np.int64)

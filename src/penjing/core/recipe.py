@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,13 +16,15 @@ from penjing.core.registry import TECHNIQUES
 from penjing.core.technique import Context, Observation, Technique
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from os import PathLike
 
     from penjing.core.model import Model
 
 T = TypeVar("T")
 
 LARGEST_SEED = 2**32 - 1
+EXAMPLE = "a recipe holds 'steps:' and below it lines such as '- use: round_to_nearest'"
 WORDS = {dict: "a table of settings", list: "a list", str: "text", int: "a whole number"}
 
 
@@ -43,6 +47,8 @@ class Recipe:
 
     steps: tuple[Step, ...]
     seed: int = 0
+    source: str = field(default="", compare=False, repr=False)
+    """The file it was read from, for errors."""
 
     def check_supports(self, model: Model, observation: Observation | None = None) -> None:
         """Raise UnsupportedError, before any work is done, if a step cannot run.
@@ -53,11 +59,12 @@ class Recipe:
         """
         observed = observation is not None and observation.statistics
         for number, step in enumerate(self.steps):
-            step.technique.check_supports(model)
+            with self._placing_errors(number):
+                step.technique.check_supports(model)
             if Observes in step.technique.needs and not observed:
                 raise UnsupportedError(
-                    f"steps[{number}]",
-                    f"{type(step.technique).__name__} needs calibration data",
+                    self._place(number),
+                    f"{_name(step.technique)} needs calibration data",
                     "give some inputs of the model; labels are not needed",
                 )
 
@@ -72,10 +79,26 @@ class Recipe:
             UnsupportedError: a step cannot run, or finds no weight to work on.
         """
         self.check_supports(model, observation)
-        for step in self.steps:
+        for number, step in enumerate(self.steps):
             context = Context(self.seed, step.only, observation or Observation({}, {}))
-            model = step.technique.apply(model, context)
+            with self._placing_errors(number):
+                model = step.technique.apply(model, context)
         return model
+
+    def _place(self, number: int) -> str:
+        return f"{self.source}, steps[{number}]" if self.source else f"steps[{number}]"
+
+    @contextmanager
+    def _placing_errors(self, number: int) -> Iterator[None]:
+        """Say which step an error of a technique as a whole is about."""
+        technique = self.steps[number].technique
+        try:
+            yield
+        except UnsupportedError as error:
+            if error.where != type(technique).__name__:
+                raise
+            problem = f"{_name(technique)} {error.problem}"
+            raise UnsupportedError(self._place(number), problem, error.hint) from error
 
     @classmethod
     def from_dict(cls, data: object, where: str = "") -> Recipe:
@@ -89,21 +112,27 @@ class Recipe:
             ConfigError: ``where`` names the place, for example ``r.yaml, steps[1].sparsity``.
         """
         prefix = f"{where}, " if where else ""
-        table = _expect(where or "recipe", data, dict)
+        if data is None:
+            raise ConfigError(where or "recipe", "is empty", EXAMPLE)
+        hint = "write 'steps:' above the list" if isinstance(data, list) else EXAMPLE
+        table = _expect(where or "recipe", data, dict, hint)
         _check_keys(prefix, table, ("seed", "steps"))
         if "steps" not in table:
             raise ConfigError(
                 where or "recipe", "has no steps", "add 'steps:' with a list of techniques"
             )
-        steps = _expect(f"{prefix}steps", table["steps"], list)
+        steps = _expect(f"{prefix}steps", table["steps"], list, EXAMPLE)
         seed = _expect(f"{prefix}seed", table.get("seed", 0), int)
         if not 0 <= seed <= LARGEST_SEED:
             raise ConfigError(
-                f"{prefix}seed", f"must be in [0, {LARGEST_SEED}], got {shortened(seed)}"
+                f"{prefix}seed",
+                f"must be in [0, {LARGEST_SEED}], got {shortened(seed)}",
+                "any whole number in that range will do, such as 0",
             )
         return cls(
             tuple(_read_step(f"{prefix}steps[{i}]", item) for i, item in enumerate(steps)),
             seed,
+            where,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,6 +162,23 @@ class Recipe:
         """
         return cls.from_dict(_read_yaml(text, where), where)
 
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Recipe:
+        """Read a recipe from a YAML file.
+
+        Raises:
+            ConfigError: it cannot be read; ``where`` names the file and the place in it.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                str(path), f"cannot be read: {error.strerror}", "give a YAML file with steps"
+            ) from error
+        except UnicodeDecodeError:
+            raise ConfigError(str(path), "is not a text file", "recipes are YAML") from None
+        return cls.from_yaml(text, str(path))
+
     def to_yaml(self) -> str:
         """Write the recipe as YAML; the inverse of ``from_yaml``."""
         import yaml  # slow to import, and most runs read no recipe
@@ -142,7 +188,7 @@ class Recipe:
 
 
 def _read_step(where: str, item: object) -> Step:
-    table = dict(_expect(where, item, dict))
+    table = dict(_expect(where, item, dict, EXAMPLE))
     if "use" not in table:
         raise ConfigError(where, "names no technique", "add a line such as 'use: low_rank'")
     use = _expect(f"{where}.use", table.pop("use"), str)
@@ -156,16 +202,30 @@ def _read_step(where: str, item: object) -> Step:
     _check_keys(f"{where}.", table, [field.name for field in fields(technique)])
     for key, value in table.items():
         if isinstance(value, (dict, list)):
-            raise ConfigError(f"{where}.{key}", f"must be one value, got {shortened(value)}")
+            problem = f"must be one value, got {shortened(value)}"
+            raise ConfigError(f"{where}.{key}", problem, _settings_of(use))
     try:
         return Step(technique(**table), only)
     except ConfigError as error:
-        raise ConfigError(f"{where}.{error.where}", error.problem, error.hint) from None
+        hint = error.hint or _settings_of(use)
+        raise ConfigError(f"{where}.{error.where}", error.problem, hint) from None
 
 
-def _expect(where: str, value: object, kind: type[T]) -> T:
+def _settings_of(name: str) -> str:
+    return f"'penjing techniques {name}' tells what each setting may be"
+
+
+def _name(technique: Technique) -> str:
+    """Give the name of a technique in recipes; that of its class where it has none."""
+    try:
+        return TECHNIQUES.name_of(type(technique))
+    except ConfigError:
+        return type(technique).__name__
+
+
+def _expect(where: str, value: object, kind: type[T], hint: str = "") -> T:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ConfigError(where, f"must be {WORDS[kind]}, got {shortened(value)}")
+        raise ConfigError(where, f"must be {WORDS[kind]}, got {shortened(value)}", hint)
     return value
 
 
@@ -186,11 +246,13 @@ def _read_yaml(text: str, where: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{where}{place}", f"not valid YAML: {error.problem}") from None
+        raise ConfigError(
+            f"{where}{place}", f"not valid YAML: {error.problem}", EXAMPLE
+        ) from None
     except RecursionError:
-        raise ConfigError(where, "not a recipe: it nests too deeply") from None
+        raise ConfigError(where, "not a recipe: it nests too deeply", EXAMPLE) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or number
-        raise ConfigError(where, f"not valid YAML: {error}") from None
+        raise ConfigError(where, f"not valid YAML: {error}", EXAMPLE) from None
 
 
 @cache

@@ -35,13 +35,22 @@ class Registry:
         if name not in _own_names(self.package):
             for point in entry_points(group=self.package, name=name):
                 return point.load()
-            close = get_close_matches(name, self.names(), n=1)
-            known = ", ".join(self.names())
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {known}"
-            raise ConfigError(name, f"not found in {self.package}", hint)
+            raise ConfigError(self.noun, f"no {self.noun} is called {name!r}", self._hint(name))
         module = importlib.import_module(f"{self.package}.{name}")
         (only_export,) = module.__all__
         return getattr(module, only_export)
+
+    @property
+    def noun(self) -> str:
+        """What one plug-in of the family is called: "technique"."""
+        return self.package.rpartition(".")[2].removesuffix("s")
+
+    def _hint(self, name: str) -> str:
+        begun = [known for known in self.names() if name and known.startswith(name.lower())]
+        close = begun or get_close_matches(name, self.names(), n=1)
+        if close:
+            return f"did you mean {' or '.join(map(repr, close))}?"
+        return f"known: {', '.join(self.names())}"
 
     def name_of(self, plugin: type) -> str:
         """Give the public name of a plug-in class; the inverse of ``load``."""

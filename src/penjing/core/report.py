@@ -113,6 +113,19 @@ class Report:
     higher_is_better: bool = True
     """Whether the metric falls when it gets worse; a drop is a loss either way."""
 
+    def __repr__(self) -> str:
+        """Show the verdict and the sizes."""
+        return f"<Report: {self.gist}>"
+
+    @property
+    def gist(self) -> str:
+        """Model, sizes, metric and verdict in one line."""
+        before, after = self.before, self.after
+        return (
+            f"{self.model}, {before.size_bytes:,} -> {after.size_bytes:,} bytes, "
+            f"{self.metric} {before.metric.value:.4g} -> {after.metric.value:.4g}, {self.met}"
+        )
+
     @property
     def ratio(self) -> float:
         """Original bytes over compressed bytes."""

@@ -28,6 +28,10 @@ FARTHEST = 1e6
 """Divergence at which outputs have nothing in common with the original's."""
 
 
+class NotFiniteError(DataError):
+    """The original model gives NaN or infinite outputs."""
+
+
 class Runs(Protocol):
     """Anything that maps a batch of inputs to outputs: a session, or a wrapped model."""
 
@@ -129,14 +133,15 @@ def check_finite(outputs: Mapping[str, Array], where: str) -> None:
     """Refuse NaN and infinite outputs of the original model.
 
     Raises:
-        DataError: an output is not finite.
+        NotFiniteError: an output is not finite.
     """
     for name, array in outputs.items():
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            bad = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))[0])
-            raise DataError(
+            bad = int((~np.isfinite(array).reshape(len(array), -1).all(1)).sum())
+            raise NotFiniteError(
                 where,
-                f"the original model gives NaN or infinity in {name!r}, first at row {bad}",
+                f"the original model gives NaN or infinity in {name!r} for {bad} of "
+                f"{len(array)} rows",
                 "check the weights and the scaling of the inputs",
             )
 

@@ -50,6 +50,10 @@ class Result:
     artifact: Artifact
     report: Report
 
+    def __repr__(self) -> str:
+        """Show the verdict and the sizes."""
+        return f"<Result: {self.report.gist}>"
+
     @property
     def met(self) -> bool:
         """Whether every limit is kept."""

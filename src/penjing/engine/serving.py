@@ -11,7 +11,7 @@ import numpy as np
 from penjing.artifact.artifact import Artifact
 from penjing.artifact.files import read_file, write_file
 from penjing.core.data import Part
-from penjing.core.errors import ModelError
+from penjing.core.errors import ConfigError, DataError, ModelError
 from penjing.core.measure import Measurement
 from penjing.core.metric import choose_metric
 from penjing.core.registry import METRICS, RUNTIMES
@@ -59,8 +59,33 @@ def unpack(path: str | Path, output: str | Path) -> int:
     return len(plain)
 
 
+def by_labels() -> tuple[str, ...]:
+    """Give the names of the metrics that judge one model by labels.
+
+    The others compare a model with its original, and a file does not hold that.
+    """
+    return tuple(name for name in METRICS.names() if METRICS.load(name).needs_labels)
+
+
 def evaluate(session: Session, dataset: Dataset, metric: str) -> Evaluation:
-    """Measure a model on all rows."""
+    """Measure a model on all rows.
+
+    Raises:
+        ConfigError: the metric compares a model with its original.
+        DataError: there are no labels, or data, outputs and metric do not fit.
+    """
+    if metric != "auto" and not METRICS.load(metric).needs_labels:
+        raise ConfigError(
+            "metric",
+            f"{metric} compares a model with its original, which is not at hand here",
+            f"choose one of {', '.join(by_labels())}; compress measures {metric}",
+        )
+    if dataset.labels is None:
+        raise DataError(
+            dataset.source,
+            "has no labels to measure by",
+            "name the column with --target, or call the array y",
+        )
     part = _all_rows(dataset)
     outputs = run_all(session, part)
     name = choose_metric(outputs, part.labels) if metric == "auto" else metric

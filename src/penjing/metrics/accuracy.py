@@ -21,7 +21,7 @@ class Accuracy(Metric):
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         """Raise DataError where labels are no classes these outputs could decide for."""
-        check_classes(outputs, labels)
+        check_classes(outputs, labels, "accuracy")
 
     def scores(self, outputs: Outputs, labels: Array | None, original: Outputs) -> Array:
         """Give 1 where the decision is right, 0 where it is wrong, (n,) float64."""

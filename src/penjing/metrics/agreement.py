@@ -30,7 +30,7 @@ class Agreement(Metric):
         found = decide(outputs, logits=False)
         if found is None:
             raise DataError(
-                "metric",
+                "metric agreement",
                 f"wrong for the task: the outputs decide for no class ({shapes(outputs)})",
                 "choose deviation, which needs no labels, or rmse if there are labels",
             )

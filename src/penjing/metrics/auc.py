@@ -38,12 +38,12 @@ class Auc(Metric):
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         """Raise DataError where labels are no classes these outputs give scores for."""
-        check_classes(outputs, labels)
+        check_classes(outputs, labels, "auc")
         found = values(outputs)
         if found is None or found[1].ndim > BINARY:
             raise DataError(
-                "metric",
-                f"auc needs one score per class, (rows, classes): {shapes(outputs)}",
+                "metric auc",
+                f"needs one score per class, (rows, classes): {shapes(outputs)}",
                 "choose accuracy or f1",
             )
         name, scores = found

@@ -36,7 +36,7 @@ class Deviation(Metric):
         found = _floats(outputs)
         if not found:
             raise DataError(
-                "metric",
+                "metric deviation",
                 f"wrong for the task: no output holds real numbers ({shapes(outputs)})",
                 "choose agreement",
             )

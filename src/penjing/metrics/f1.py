@@ -29,7 +29,7 @@ class F1(Metric):
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         """Raise DataError where labels are no classes these outputs could decide for."""
-        check_classes(outputs, labels)
+        check_classes(outputs, labels, "f1")
 
     def scores(self, outputs: Outputs, labels: Array | None, original: Outputs) -> Array:
         """Raise: F1 is not a mean over samples."""

@@ -24,7 +24,7 @@ class Mae(Metric):
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         """Raise DataError where labels are no values these outputs could predict."""
-        check_values(outputs, labels)
+        check_values(outputs, labels, "mae")
 
     def scores(self, outputs: Outputs, labels: Array | None, original: Outputs) -> Array:  # noqa: ARG002  # unused here
         """Give each sample's absolute error, averaged over its values, (n,) float64."""

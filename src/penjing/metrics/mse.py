@@ -22,7 +22,7 @@ class Mse(Metric):
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         """Raise DataError where labels are no values these outputs could predict."""
-        check_values(outputs, labels)
+        check_values(outputs, labels, "mse")
 
     def scores(self, outputs: Outputs, labels: Array | None, original: Outputs) -> Array:  # noqa: ARG002  # unused here
         """Give each sample's squared error, averaged over its values, (n,) float64."""

@@ -28,7 +28,7 @@ class R2(Metric):
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         """Raise DataError where labels are constant or do not fit the outputs."""
-        check_values(outputs, labels)
+        check_values(outputs, labels, "r2")
         assert labels is not None
         if not _spread(labels).any():
             raise DataError(

@@ -25,7 +25,7 @@ class Rmse(Metric):
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         """Raise DataError where labels are no values these outputs could predict."""
-        check_values(outputs, labels)
+        check_values(outputs, labels, "rmse")
 
     def scores(self, outputs: Outputs, labels: Array | None, original: Outputs) -> Array:
         """Raise: a root of a mean is not a mean over samples."""

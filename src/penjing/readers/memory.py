@@ -72,8 +72,12 @@ class Memory:
             feeds, found = _from_arrays(source, inputs, target, allow_missing=allow_missing)
         if is_pair and target is None:
             found = None if given is None else as_array("the labels", given)
-        labels = None if found is None else as_labels("the labels", found)
-        return assemble(CALLED, feeds, labels)
+        where = "the labels"
+        if not is_pair:
+            kind = "column" if _is_frame(source) else "array"
+            where = f"{CALLED}, {kind} {target or 'y'!r}"
+        labels = None if found is None else as_labels(where, found)
+        return assemble(CALLED, feeds, labels, where)
 
 
 def _from_arrays(

@@ -81,9 +81,9 @@ class Npz:
             chosen, _ = name_arrays(str(path), ["x"], inputs, target)
         else:
             arrays, chosen, label_name = _read_npz(path, inputs, target)
-        labels = None
+        labels, labels_where = None, _called(path, label_name or "y")
         if label_name is not None:
-            labels = as_labels(_called(path, label_name), arrays[label_name])
+            labels = as_labels(labels_where, arrays[label_name])
         feeds = [
             fit(
                 port,
@@ -93,7 +93,7 @@ class Npz:
             )
             for port in inputs
         ]
-        return assemble(str(path), feeds, labels)
+        return assemble(str(path), feeds, labels, labels_where)
 
 
 def _called(path: Path, name: str) -> str:

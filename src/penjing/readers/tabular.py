@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -70,8 +71,10 @@ class Tabular:
         path = existing_file(source)
         where = str(path)
         lib = _arrow("pyarrow").lib
+        names: list[str] = []
         try:
             table = _open_parquet(path) if has_suffix(path, (".parquet",)) else _open_csv(path)
+            names = table.names
             plan = name_columns(where, table.names, inputs, target)
             stores, labels = _read(where, table, plan, target)
         except PenjingError:
@@ -79,14 +82,31 @@ class Tabular:
         except (lib.ArrowException, UnicodeDecodeError, OSError) as error:
             raise DataError(
                 where,
-                f"cannot be read as a table of what the model takes: {error}",
+                f"cannot be read as a table of what the model takes: {_placed(error, names)}",
                 "the first line names the columns; leave cells of missing numbers empty",
             ) from error
         feeds = [
             fit(columns.port, store, where, columns.names, allow_missing=allow_missing)
             for columns, store in zip(plan, stores, strict=True)
         ]
-        return assemble(where, feeds, labels)
+        return assemble(where, feeds, labels, f"{where}, column {target!r}")
+
+
+_AT = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?(?:CSV conversion error to \w+: )?")
+_LINE = re.compile(r"CSV parse error: Row #(\d+): ")
+
+
+def _placed(error: Exception, names: Sequence[str]) -> str:
+    """Name columns, and count rows below the first line from 0, as all other messages do."""
+    text = str(error)
+    if cell := _AT.match(text):
+        row = f", row {int(cell[2]) - 2} (counting from 0)" if cell[2] else ""
+        number = int(cell[1])
+        column = repr(names[number]) if number < len(names) else f"number {number + 1}"
+        return f"column {column}{row}: {text[cell.end() :]}"
+    if line := _LINE.match(text):
+        return f"row {int(line[1]) - 2} (counting from 0): {text[line.end() :]}"
+    return text
 
 
 @dataclass(frozen=True, slots=True)

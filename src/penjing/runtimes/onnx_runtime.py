@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,9 @@ ELEMENT_TYPES = {
     **{f"tensor({kind})": kind for kind in ("int8", "int16", "int32", "int64")},
     **{f"tensor({kind})": kind for kind in ("uint8", "uint16", "uint32", "uint64")},
 }
+
+OPSET = re.compile(r"Opset (\d+) is under development.* is till opset (\d+)", re.DOTALL)
+INDEX = re.compile(r"idx=(-?\d+) must be within the inclusive range \[(-?\d+),(\d+)\]")
 
 
 class OnnxRuntime:
@@ -58,11 +63,7 @@ class OnnxRuntime:
         try:
             session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except _failures() as error:
-            raise ModelError(
-                "model",
-                f"ONNX Runtime {ort.__version__} cannot load it: {_first_line(error)}",
-                "check that this runtime supports the model's opset and operators",
-            ) from error
+            raise _refusal(error, ort.__version__) from error
         return OnnxSession(session)
 
 
@@ -74,29 +75,141 @@ class OnnxSession:
         self._session = session
         self.inputs, self.outputs = _ports(session.get_inputs(), session.get_outputs())
 
+    def __repr__(self) -> str:
+        """Show what goes in and what comes out."""
+        sides = (", ".join(map(_described, ports)) for ports in (self.inputs, self.outputs))
+        return f"<{type(self).__name__}: {' -> '.join(sides)}>"
+
     def run(self, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
-        """Run one batch: arrays by input name, or one array where there is one input.
+        """Run one batch: arrays by input name, one array for a single input, or a DataFrame.
+
+        Lists are turned into arrays, and numbers cast to the type that the model takes where
+        they keep their meaning: to a float type, or to an integer type that holds them.
 
         Raises:
             DataError: the inputs do not fit the model.
         """
-        if not isinstance(inputs, Mapping):
-            if len(self.inputs) != 1:
-                asked = ", ".join(port.name for port in self.inputs)
+        named = self._named(inputs)
+        feed = {port.name: _cast(port, named[port.name]) for port in self.inputs}
+        names = [port.name for port in self.outputs]
+        try:
+            values = self._session.run(names, feed)
+        except _failures() as error:
+            raise _complaint(error, feed) from error
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
+    def _named(self, inputs: Any) -> Mapping[str, Any]:
+        """Give what there is by name of the input; nothing is missing, nothing too much."""
+        names = [port.name for port in self.inputs]
+        if _is_frame(inputs):
+            inputs = _columns(inputs, self.inputs)
+        elif not isinstance(inputs, Mapping):
+            if len(names) != 1:
+                asked = ", ".join(names)
                 raise DataError(
                     "inputs", f"need one array for each of {asked}", "give a dict of arrays"
                 )
-            inputs = {self.inputs[0].name: inputs}
-        inputs = {name: np.asarray(value) for name, value in inputs.items()}
-        names = [port.name for port in self.outputs]
-        try:
-            values = self._session.run(names, inputs)
-        except _failures() as error:
-            shapes = ", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in inputs.items())
+            return {names[0]: inputs}
+        if set(inputs) != set(names):
+            missing = [name for name in names if name not in inputs]
+            odd = [name for name in inputs if name not in names]
             raise DataError(
-                "inputs", f"the model does not run on {shapes}: {_first_line(error)}"
-            ) from error
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+                "inputs",
+                " and ".join(
+                    [f"lack {name!r}" for name in missing] + [f"hold {name!r}" for name in odd]
+                ),
+                f"the model takes {', '.join(map(_described, self.inputs))}",
+            )
+        found: Mapping[str, Any] = inputs
+        return found
+
+
+def _described(port: Port) -> str:
+    sizes = [
+        "rows" if axis == port.batch_axis else "any" if size is None else str(size)
+        for axis, size in enumerate(port.shape)
+    ]
+    return f"{port.name} {port.dtype} ({', '.join(sizes)})"
+
+
+def _is_frame(inputs: object) -> bool:
+    pandas: Any = sys.modules.get("pandas")
+    return pandas is not None and isinstance(inputs, pandas.DataFrame)
+
+
+def _columns(frame: Any, ports: Sequence[Port]) -> dict[str, Array]:
+    """Take the columns named as the inputs, or all of them for a single input."""
+    if len(ports) == 1 and ports[0].name not in frame.columns:
+        return {ports[0].name: frame.to_numpy()}
+    return {
+        port.name: frame[port.name].to_numpy().reshape(-1, *(1,) * (len(port.shape) - 1))
+        for port in ports
+        if port.name in frame.columns
+    }
+
+
+def _cast(port: Port, value: Any) -> Array:
+    """Give an array of the type that the model takes.
+
+    Raises:
+        DataError: the numbers would not keep their meaning.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(
+            f"input {port.name!r}", "is no array: its rows differ in shape", "pad or split them"
+        ) from error
+    wanted, kind = port.dtype, array.dtype.kind
+    if array.dtype.name == wanted or wanted not in ELEMENT_TYPES.values():
+        return array
+    if wanted == "str" and kind in "OUS":
+        return array
+    if wanted.startswith("float") and kind in "biuf":
+        return array.astype(wanted)
+    if "int" in wanted and kind in "iu":
+        cast = array.astype(wanted)
+        if (cast == array).all():
+            return cast
+    raise DataError(
+        f"input {port.name!r}",
+        f"holds {array.dtype}, but the model takes {port.dtype}",
+        f"give an array of {port.dtype}, of values it can hold",
+    )
+
+
+def _refusal(error: Exception, version: str) -> ModelError:
+    """Say why a model could not be loaded."""
+    text = str(error)
+    if found := OPSET.search(text):
+        return ModelError(
+            "model",
+            f"uses opset {found[1]}; ONNX Runtime {version} supports opsets up to {found[2]}",
+            f"export it with opset {found[2]} or an older one, or update onnxruntime",
+        )
+    return ModelError(
+        "model",
+        f"ONNX Runtime {version} cannot load it: {_first_line(error)}",
+        "check that this runtime supports the model's opset and operators",
+    )
+
+
+def _complaint(error: Exception, feed: Mapping[str, Array]) -> DataError:
+    """Say why a model does not run on these inputs."""
+    if found := INDEX.search(str(error)):
+        index, low, high = found.groups()
+        return DataError(
+            "inputs",
+            f"the model looks up index {index} in a table of {int(high) + 1} entries",
+            f"give indices from 0 to {high} (or {low} to -1, from the end): were the inputs "
+            "encoded for another model?",
+        )
+    shapes = ", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in feed.items())
+    return DataError(
+        "inputs",
+        f"the model does not run on {shapes}: {_first_line(error)}",
+        "give inputs of the shapes that the model was made for",
+    )
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -117,7 +230,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
 
 
 def _ports(

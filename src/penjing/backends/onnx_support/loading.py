@@ -58,7 +58,7 @@ def load_model(source: Any) -> tuple[onnx.ModelProto, int]:
         raise ModelError(where, f"no such file: {missing}") from None
     except (DecodeError, UnicodeDecodeError) as error:
         raise ModelError(
-            where, "is not an ONNX model", "give a .onnx file or a .penjing file"
+            where, "is not an ONNX model", "give a .onnx file; is this one damaged?"
         ) from error
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         if isinstance(error, ModelError):

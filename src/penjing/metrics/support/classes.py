@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST_LISTED = 6
 """A message lists no more classes than this."""
 REGRESSION = "choose rmse, mae or r2 if the model predicts values"
+BESIDES = "; compress can do without labels, by the metric agreement"
+FEW_ROWS = 10
+"""With fewer, one class says more about how few there are."""
 EXACTLY = "write labels exactly as the model does, spaces and full stops included"
 
 
@@ -33,7 +36,7 @@ def class_labels(labels: Array | None) -> Array:
     return labels.astype(np.int64) if labels.dtype.kind in "iubf" else labels.astype(str)
 
 
-def check_classes(outputs: Outputs, labels: Array | None) -> None:
+def check_classes(outputs: Outputs, labels: Array | None, metric: str) -> None:
     """Check that labels are classes which these outputs could decide for.
 
     Raises:
@@ -43,12 +46,12 @@ def check_classes(outputs: Outputs, labels: Array | None) -> None:
         raise DataError(
             "labels",
             "this metric needs them, and the data have none",
-            "give labels (an array y, or --target for a table), or choose the metric agreement",
+            f"give labels (an array y, or --target for a table){BESIDES}",
         )
     found = decide(outputs)
     if found is None:
         raise DataError(
-            "metric",
+            f"metric {metric}",
             f"wrong for the task: the outputs decide for no class ({shapes(outputs)})",
             REGRESSION,
         )
@@ -57,7 +60,7 @@ def check_classes(outputs: Outputs, labels: Array | None) -> None:
     if labels.dtype.kind == "f" and (labels != np.trunc(labels)).any():
         odd = labels[labels != np.trunc(labels)].flat[0]
         raise DataError(
-            "metric",
+            f"metric {metric}",
             f"wrong for the task: labels such as {odd:g} are values, not classes",
             REGRESSION,
         )
@@ -67,12 +70,20 @@ def check_classes(outputs: Outputs, labels: Array | None) -> None:
     else:
         _check_numbers(found, names, found.classes)
     if (names == names.flat[0]).all():
-        raise DataError(
-            "labels",
-            f"all {names.size} are of one class, {names.flat[0].item()!r}: nothing measured "
-            "there says how well the model tells classes apart",
-            "give data with at least two classes, or choose the metric agreement",
-        )
+        _refuse_one_class(names)
+
+
+def _refuse_one_class(names: Array) -> None:
+    rows, only = len(names), repr(names.flat[0].item())
+    if rows < FEW_ROWS:
+        here = "there is one" if rows == 1 else f"all {rows} are of one class, {only}"
+        raise DataError("labels", f"too few rows: {here}", f"give more rows{BESIDES}")
+    raise DataError(
+        "labels",
+        f"all {names.size} are of one class, {only}: nothing measured there says how well the "
+        "model tells classes apart",
+        f"give data with at least two classes{BESIDES}",
+    )
 
 
 def _check_finite(found: Decision) -> None:

@@ -25,7 +25,7 @@ def residuals(outputs: Outputs, labels: Array | None) -> Array:
     return np.where(np.isnan(difference), np.inf, difference).reshape(len(labels), -1)
 
 
-def check_values(outputs: Outputs, labels: Array | None) -> None:
+def check_values(outputs: Outputs, labels: Array | None, metric: str) -> None:
     """Check that labels are values which these outputs could predict.
 
     Raises:
@@ -35,23 +35,26 @@ def check_values(outputs: Outputs, labels: Array | None) -> None:
         raise DataError(
             "labels",
             "this metric needs them, and the data have none",
-            "give labels (an array y, or --target for a table), or choose the metric deviation",
+            "give labels (an array y, or --target for a table); compress can do "
+            "without, by the metric deviation",
         )
     if labels.dtype.kind not in "iubf":
         raise DataError(
-            "metric",
+            f"metric {metric}",
             f"wrong for the task: labels such as {labels.flat[0].item()!r} are classes",
             "choose accuracy or f1",
         )
     found = values(outputs)
     if found is None:
         raise DataError(
-            "metric", "wrong for the task: no output holds real numbers", CLASSIFICATION
+            f"metric {metric}",
+            "wrong for the task: no output holds real numbers",
+            CLASSIFICATION,
         )
     name, predicted = found
     if predicted.shape != labels.shape:
         raise DataError(
-            "metric",
+            f"metric {metric}",
             f"wrong for the task, or for these labels: output {name!r} has shape "
             f"{predicted.shape}, the labels have {labels.shape}",
             CLASSIFICATION,

@@ -30,6 +30,8 @@ class ArrayData:
     rows: int
     labels: Array | None
     """Labels with the rows on axis 0, or None."""
+    labels_where: str = "the labels"
+    """How messages call the labels."""
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -76,20 +78,34 @@ def _content(array: Array) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False).tobytes()
 
 
-def assemble(source: str, feeds: Sequence[Feed], labels: Array | None) -> ArrayData:
+def assemble(
+    source: str, feeds: Sequence[Feed], labels: Array | None, labels_where: str
+) -> ArrayData:
     """Put inputs and labels together.
+
+    Args:
+        source: where the rows come from.
+        feeds: one for each input of the model.
+        labels: with the rows on axis 0, or None.
+        labels_where: how messages call the labels.
 
     Raises:
         DataError: they have no rows, or not the same number of them.
     """
     counts = {feed.where: feed.rows for feed in feeds if feed.rows is not None}
     if not counts:
-        raise DataError(source, "the model has no input that holds samples")
+        raise DataError(
+            source, "the model has no input that holds samples", "is it the right model?"
+        )
     if labels is not None:
-        counts["the labels"] = len(labels)
+        counts[labels_where] = len(labels)
     sizes = set(counts.values())
     if len(sizes) > 1:
         listed = ", ".join(f"{count} in {where}" for where, count in counts.items())
-        raise DataError(source, f"inputs and labels differ in their number of rows: {listed}")
+        raise DataError(
+            source,
+            f"inputs and labels differ in their number of rows: {listed}",
+            "give one label for each row of the inputs",
+        )
     (rows,) = sizes
-    return ArrayData(source, tuple(feeds), rows, labels)
+    return ArrayData(source, tuple(feeds), rows, labels, labels_where)

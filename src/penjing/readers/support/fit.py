@@ -96,15 +96,23 @@ def fit(
     """
     feed = Feed(port, store, where, columns, _new_axis(port, store.shape, where))
     if feed.rows == 0:
-        raise DataError(where, "has no rows")
+        raise DataError(where, "has no rows", "give some: a few hundred tell something")
     if prod(store.shape) == 0:
-        raise DataError(where, f"is empty: its shape is {store.shape}")
+        raise DataError(
+            where,
+            f"is empty: its shape is {store.shape}",
+            f"input {port.name!r} of the model takes {_say_shape(port)}",
+        )
     if store.is_text or port.dtype == "str":
         if store.is_text == (port.dtype == "str"):
             return feed
         holds = "strings" if store.is_text else f"numbers ({store.dtype})"
         raise DataError(
-            where, f"holds {holds}, but input {port.name!r} of the model takes {port.dtype}"
+            where,
+            f"holds {holds}, but input {port.name!r} of the model takes {port.dtype}",
+            "give strings, such as x.astype(str)"
+            if port.dtype == "str"
+            else f"give numbers; if the strings are some, x.astype(np.{port.dtype})",
         )
     _check_finite(feed, allow_missing=allow_missing)
     _check_cast(feed)
@@ -148,15 +156,28 @@ def _shape_hint(port: Port, shape: tuple[int, ...]) -> str:
         for order, layout in zip(orders, ("last", "first"), strict=True):
             if _matches(port, tuple(shape[axis] for axis in order)):
                 return f"the channels come {layout} here: use x.transpose{order}"
+    rows_moved = _rows_first(port, rank)
+    if rows_moved and _matches(port, tuple(shape[axis] for axis in rows_moved)):
+        return f"the rows come first here: use x.transpose{rows_moved}"
+    wanted = f"give an array of shape {_say_shape(port)}, one row for each sample"
     if port.batch_axis != 0:
-        return ""
+        return wanted
     if _matches(port, (1, *shape)):
         return "this looks like one sample without a sample axis: use x[np.newaxis]"
     sizes = port.shape[1:]
     known = [size for size in sizes if size is not None]
     if rank and len(known) == len(sizes) and prod(known) == prod(shape[1:]):
         return f"the sizes agree: use x.reshape{(-1, *known)}"
-    return ""
+    return wanted
+
+
+def _rows_first(port: Port, rank: int) -> tuple[int, ...]:
+    """Give the order of axes that moves the rows from the first to where the model has them."""
+    if not port.batch_axis or rank != len(port.shape):
+        return ()
+    others = list(range(1, rank))
+    others.insert(port.batch_axis, 0)
+    return tuple(others)
 
 
 def _check_finite(feed: Feed, *, allow_missing: bool) -> None:
@@ -169,7 +190,7 @@ def _check_finite(feed: Feed, *, allow_missing: bool) -> None:
         feed.where,
         f"holds values that are missing, NaN or infinite: {faults}",
         "fill them in or leave those rows out"
-        + ("" if allow_missing else "; allow missing values if the model fills them in itself"),
+        + ("" if allow_missing else "; --allow-missing is for models that fill NaN in"),
     )
 
 
@@ -180,6 +201,7 @@ def _check_cast(feed: Feed) -> None:
         raise DataError(
             feed.where,
             f"cannot feed input {feed.port.name!r}: no array holds {feed.port.dtype}",
+            "export the model again with inputs of float32",
         )
     if have.kind == "b" or np.can_cast(have, want, "safe"):
         return
@@ -212,7 +234,7 @@ def _cast_hint(want: np.dtype[Any], have: np.dtype[Any]) -> str:
         )
     if have.kind == "f" and want.kind in "iu":
         return f"give whole numbers, such as np.round(x).astype(np.{want})"
-    return ""
+    return f"give numbers that {want} holds: were the inputs encoded for another model?"
 
 
 def _find(feed: Feed, faulty: Callable[[Array], Array]) -> str | None:

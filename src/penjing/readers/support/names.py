@@ -128,9 +128,10 @@ def _mismatch(
         )
     missing = [name for name in wanted if name not in features]
     extra = [name for name in features if name not in wanted]
+    unused = f"; no input is called {listed(extra)}" if extra else ""
     return DataError(
         source,
-        f"has no column {listed(missing)} for the model's inputs; left over {listed(extra)}",
+        f"has no column {listed(missing)} for the model's inputs{unused}",
         f"name the columns as the model's inputs are named{labels}",
     )
 
