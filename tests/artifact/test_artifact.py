@@ -77,8 +77,8 @@ def test_the_ledger_accounts_for_every_byte(small: Artifact) -> None:
     assert sum(row["original_bytes"] for row in rows) == small.template.size_bytes
     tensors = {row["name"]: row for row in rows if "shape" in row}
     assert list(tensors) == list(small.tensors)
-    assert tensors["fc.weight"]["encoding"] == "affine 8 bit"
-    assert tensors["sparse"]["encoding"] == "bitmask(affine 8 bit)"
+    assert tensors["fc.weight"]["encoding"] == "affine int8 codes"
+    assert tensors["sparse"]["encoding"] == "bitmask(affine int8 codes)"
     zeros = float(np.mean(small.tensors["sparse"].dense() == 0))
     assert tensors["sparse"]["zeros"] == pytest.approx(zeros)
     assert tensors["fc.weight"]["original_bytes"] == 2 * 60 * 4, "two slots hold it"

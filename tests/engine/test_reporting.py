@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from penjing.core.budget import Budget
+from penjing.core.measure import Measurement
 from penjing.engine import reporting
 
 if TYPE_CHECKING:
@@ -38,3 +40,23 @@ def test_offers_are_the_smallest_files_that_other_limits_allow(
         assert offer.size_bytes == min(c.size_bytes for c in kept) + HEADER_BYTES
         is_smaller = offer.size_bytes < artifact.size_bytes
         assert is_smaller == (offer.limit > 0.01)
+        assert not is_smaller or offer.size_bytes <= 0.95 * artifact.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("budget", "drop", "warned"),
+    [
+        (Budget(max_size_bytes=1000), 0.88, 1),
+        (Budget(max_size_bytes=1000), 0.01, 0),
+        (Budget(max_size_bytes=1000, max_drop=0.9), 0.88, 0),
+    ],
+    ids=["no limit", "small", "limit"],
+)
+def test_a_large_drop_that_nobody_limited_is_warned_of(
+    budget: Budget, drop: float, warned: int
+) -> None:
+    job: Any = SimpleNamespace(budget=budget)
+    found = Measurement(drop, drop, drop, "")
+    told = reporting._unlimited(job, "accuracy", found, absolute=True)  # noqa: SLF001  # a part of the report
+    assert len(told) == warned
+    assert not warned or "accuracy is 88 points worse" in told[0]

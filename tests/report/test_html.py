@@ -18,6 +18,7 @@ from penjing.core.measure import Measurement
 from penjing.core.registry import REPORTS
 from penjing.core.report import Offer, Report
 from penjing.report.html import Html
+from penjing.report.support import curve
 
 VOID = {"meta", "link", "path", "use"}
 HOSTILE = (
@@ -233,11 +234,28 @@ def test_the_verdict_claims_what_was_shown(
 
 def test_offers_cost_or_buy_something(ordinary: Report) -> None:
     size = ordinary.after.size_bytes
-    given = ((0.001, size // 2), (0.002, size * 2), (0.03, size - 9), (0.04, size + 9))
+    given = ((0.001, size // 2), (0.002, size * 2), (0.03, size * 9 // 10), (0.04, size - 9))
     offers = tuple(Offer(limit, count) for limit, count in given)
     text = Html().render(replace(ordinary, offers=offers))
     table = text[text.index('id="offers"') : text.index('id="bytes"')]
     assert re.findall(r'row">([\d.]+)', table) == ["0.2", "3"]
+    assert "2.00\xd7 as large" in table
+
+
+def test_numbers_below_zero_have_one_sign(page: str) -> None:
+    told = re.sub(r"<style>.*?</style>|<pre.*?</pre>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert re.findall(r"(?<![\w.,-])-[\d.]+", told) == []
+
+
+def test_intervals_that_go_on_outside_are_marked(ordinary: Report) -> None:
+    wide = Measurement(0.001, 0.0, 0.9, "")
+    first, *others = ordinary.candidates
+    longer = (replace(first, drop=wide, status="over the limit"), *others)
+    marks = [
+        curve.draw(replace(ordinary, candidates=rows), curve.WIDE).count("<use")
+        for rows in (ordinary.candidates, longer)
+    ]
+    assert marks[1] > marks[0]
 
 
 @pytest.mark.parametrize(

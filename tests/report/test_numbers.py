@@ -35,6 +35,13 @@ def test_shortened_names_fit_and_are_clean(name: str, width: int) -> None:
     assert short == numbers.clean(short)
 
 
+@given(st.lists(st.text("ab./", min_size=1, max_size=60), min_size=1, max_size=9, unique=True))
+def test_different_names_stay_different(names: list[str]) -> None:
+    short = numbers.tell_apart(names, 30)
+    assert len(set(short)) == len(names)
+    assert max(map(len, short)) <= 30
+
+
 @given(st.lists(st.text("ab./", max_size=30), min_size=1), st.integers(3, 20))
 def test_names_told_apart_fit(names: list[str], width: int) -> None:
     short = numbers.tell_apart(names, width)

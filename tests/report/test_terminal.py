@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from penjing.core.measure import Measurement
 from penjing.core.report import Offer, Report
 from penjing.report.terminal import Terminal
 
@@ -64,7 +65,7 @@ def test_a_met_limit_is_certified(ordinary: Report) -> None:
     text = flat(shown(ordinary))
     assert "Met Certified with 95 % confidence: drop at most 0.5 points." in text
     assert "Bound for this file alone: 0.43 points." in text
-    assert "at most 0.5 (95 %)" in text
+    assert "at most 0.5 points (95 %)" in text
     assert "Asked:" not in text
 
 
@@ -80,13 +81,27 @@ def test_a_long_reason_is_shown_in_full(ordinary: Report) -> None:
 
 def test_hints_are_looser_limits_that_give_smaller_files(ordinary: Report) -> None:
     size = ordinary.after.size_bytes
-    given = ((0.001, size // 2), (0.002, size * 2), (0.01, size - 9), (0.02, size + 9))
+    given = ((0.001, size // 2), (0.002, size * 2), (0.01, size * 9 // 10), (0.02, size - 9))
     offers = tuple(Offer(limit, count) for limit, count in given)
     text = flat(shown(replace(ordinary, offers=offers)))
     assert "--max-drop 1%: about" in text
     assert "by estimate, not certified" in text
     assert text.count("--max-drop") == 1
     assert "- or " not in text
+
+
+def test_a_gain_is_no_negative_drop(ordinary: Report) -> None:
+    gain = Measurement(-0.001, -0.001, -0.001, "")
+    text = flat(shown(replace(ordinary, drop=gain, confidence=None)))
+    assert "judged by the point estimate, a gain of 0.10 points." in text
+
+
+def test_what_is_as_fast_is_not_called_faster(ordinary: Report) -> None:
+    before = replace(ordinary.before, latency_ms=Measurement(1.002, 1.0015, 1.0025, "ms"))
+    after = replace(ordinary.after, latency_ms=Measurement(1.0, 0.9995, 1.0005, "ms"))
+    text = flat(shown(replace(ordinary, before=before, after=after)))
+    assert "as fast" in text
+    assert "1.00x" not in text
 
 
 def test_an_undecided_limit_says_what_it_takes(undecided: Report) -> None:

@@ -67,11 +67,12 @@ class Plan:
         return own + sum(part.decoded_bytes for part in self.parts)
 
     def describe(self) -> str:
-        """Name the encodings, outermost first: ``bitmask(affine 8 bit)``."""
+        """Name the encodings, outermost first: ``bitmask(affine int8 codes)``."""
         name = NAMES[self.encoding]
         first = self.parts[0]
         if self.encoding == AFFINE:
-            return f"{name} {np.dtype(first.dtype).itemsize * 8} bit"
+            # The type that decoding gives, not what the codes take in the file.
+            return f"{name} {np.dtype(first.dtype).name} codes"
         inner = [part.describe() for part in self.parts if isinstance(part, Plan)]
         if self.encoding == DENSE:
             return self.dtype

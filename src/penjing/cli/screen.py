@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+NO_EDGE = 10_000
+"""Columns where nobody watches: programs that read a table want each row on one line."""
+
+
 class Screen:
     """Standard output for the result, standard error for everything else."""
 
@@ -27,7 +31,10 @@ class Screen:
         """Where a result goes that people read."""
         from rich.console import Console
 
-        return Console(highlight=False, markup=False, emoji=False)
+        made = Console(highlight=False, markup=False, emoji=False)
+        if not made.is_terminal:
+            made.width = NO_EDGE
+        return made
 
     @cached_property
     def err(self) -> Console:

@@ -116,7 +116,7 @@ def _list(screen: Screen, found: list[dict[str, Any]]) -> None:
 def _detail(screen: Screen, each: dict[str, Any]) -> None:
     screen.out.print(f"{each['name']}: {each['summary']}")
     if each["description"]:
-        screen.out.print(f"\n{each['description']}")
+        screen.out.print(f"\n{_flowing(each['description'])}")
     rows = table("setting", "default", "allowed", "meaning")
     for setting in each["settings"]:
         rows.add_row(
@@ -128,8 +128,26 @@ def _detail(screen: Screen, each: dict[str, Any]) -> None:
     if each["needs"]:
         screen.out.print("Needs calibration data; labels are not needed.")
     if each["references"]:
-        screen.out.print(f"\nReferences:\n{each['references']}")
+        screen.out.print(f"\nReferences:\n{_flowing(each['references'], one_each=True)}")
     screen.out.print(f"\nIn a recipe:\n  steps:\n    - use: {each['name']}")
+
+
+def _flowing(text: str, *, one_each: bool = False) -> str:
+    """Join the lines of paragraphs, which a narrower or wider screen breaks elsewhere.
+
+    Lists and what is indented stay as they are; with ``one_each``, a full stop at the end of
+    a line ends the paragraph.
+    """
+    found: list[str] = []
+    goes_on = False
+    for line in text.splitlines():
+        starts = not line.strip() or line.startswith((" ", "*", "-"))
+        if goes_on and not starts:
+            found[-1] += f" {line}"
+        else:
+            found.append(line)
+        goes_on = not starts and not (one_each and line.endswith("."))
+    return "\n".join(found)
 
 
 def allowed(setting: dict[str, Any]) -> str:

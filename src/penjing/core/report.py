@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from penjing.core.measure import Measurement
 
 
+LEAST_SAVING = 0.05
+"""Share of a file that another limit must save to be worth an offer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """The model before or after."""

@@ -6,8 +6,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from penjing.core.measure import Measurement
 from penjing.core.model import LayerKind, Statistics
-from penjing.core.report import CandidateRow, LayerRow, Offer, Report, Side
+from penjing.core.report import LEAST_SAVING, CandidateRow, LayerRow, Offer, Report, Side
 from penjing.engine.candidate import pareto
 from penjing.engine.evaluate import threads
 from penjing.engine.evidence_header import metric_name, original_bytes
@@ -16,7 +17,6 @@ from penjing.engine.observe import error_energy
 if TYPE_CHECKING:
     from penjing.artifact.artifact import Artifact
     from penjing.core.data import Part, Splits
-    from penjing.core.measure import Measurement
     from penjing.engine.candidate import Candidate
     from penjing.engine.decide import Decision
     from penjing.engine.job import Job
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OFFERED_LIMITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 DISPLAY_CONFIDENCE = 0.95
+LARGE_DROP = 0.05
+"""Five points or per cent: more is seldom meant where nobody gave a limit."""
 
 
 def build(  # noqa: PLR0913, PLR0917  # one call gathers everything a run has found
@@ -44,13 +46,16 @@ def build(  # noqa: PLR0913, PLR0917  # one call gathers everything a run has fo
     outcome = decision.outcome
     if outcome is not None:
         drop = outcome.drop
+    absolute = proof.metric.absolute
+    if not decision.chosen.recipe.steps:
+        drop = _nothing_lost(confidence)
     weights = job.model.weights()
     rows, overhead = _layers(artifact, search, decision)
     return Report(
         model=job.name,
         parameters=sum(w.tensor.dense().size for w in weights.values() if w.is_float),
         metric=metric_name(proof),
-        metric_is_bounded=proof.metric.absolute,
+        metric_is_bounded=absolute,
         max_drop=job.budget.max_drop,
         max_size_bytes=job.budget.max_size_bytes,
         confidence=job.budget.confidence,
@@ -83,8 +88,28 @@ def build(  # noqa: PLR0913, PLR0917  # one call gathers everything a run has fo
         seconds=seconds,
         environment=_environment(),
         offers=_offers(search, decision, artifact),
-        warnings=warnings,
+        warnings=warnings + _unlimited(job, metric_name(proof), drop, absolute),
         higher_is_better=proof.metric.higher_is_better,
+    )
+
+
+def _nothing_lost(confidence: float) -> Measurement:
+    """Give the drop of lossless packing: none, by construction and not by measurement."""
+    return Measurement(0.0, 0.0, 0.0, "", confidence)
+
+
+def _unlimited(
+    job: Job,
+    metric: str,
+    drop: Measurement,
+    absolute: bool,  # noqa: FBT001  # private
+) -> tuple[str, ...]:
+    """Warn of a large drop that nobody has forbidden, though perhaps not meant."""
+    if job.budget.max_drop is not None or drop.value < LARGE_DROP:
+        return ()
+    lost = f"{100 * drop.value:.3g} {'points' if absolute else '%'}"
+    return (
+        f"{metric} is {lost} worse, and no limit on that was given: state one with --max-drop",
     )
 
 
@@ -109,7 +134,9 @@ def _candidates(
         CandidateRow(
             candidate.label,
             candidate.size_bytes + header,
-            candidate.judgement.interval(confidence),
+            candidate.judgement.interval(confidence)
+            if candidate.recipe.steps
+            else _nothing_lost(confidence),
             _status(candidate, search, decision, front, passed, uppers),
             uppers.get(candidate.label),
             candidate.judgement.divergence,
@@ -209,9 +236,10 @@ def _header_bytes(decision: Decision, artifact: Artifact) -> int:
 def _offers(search: Search, decision: Decision, artifact: Artifact) -> tuple[Offer, ...]:
     """Say what other limits would have bought, as far as the search has looked.
 
-    Only looser limits with a smaller file and tighter ones with a larger file are of use.
+    Only looser limits with a file smaller by ``LEAST_SAVING`` and tighter ones with a larger
+    file are of use.
     """
-    asked, chosen = search.budget.max_drop, decision.chosen.size_bytes
+    asked, whole = search.budget.max_drop, artifact.size_bytes
     if asked is None:
         return ()
     offers: list[Offer] = []
@@ -222,10 +250,11 @@ def _offers(search: Search, decision: Decision, artifact: Artifact) -> tuple[Off
             for c in search.candidates
             if max(search.expected_drop(c), c.judgement.drop) <= limit
         ]
-        least = min(sizes, default=chosen)
-        useful = least < chosen if limit > asked else least > chosen and limit < asked
-        if useful and (not offers or least + header < offers[-1].size_bytes):
-            offers.append(Offer(limit, least + header))
+        least = min(sizes) + header if sizes else whole
+        saves = least <= (1 - LEAST_SAVING) * whole
+        useful = saves if limit > asked else least > whole and limit < asked
+        if useful and (not offers or least < offers[-1].size_bytes):
+            offers.append(Offer(limit, least))
     return tuple(offers)
 
 

@@ -107,7 +107,8 @@ class _Printer:
             upper = f"{round(100 * report.max_drop, 6):g}"
         else:
             upper = numbers.upper_number(value, report.max_drop)
-        return f"at most {upper} ({words.confidence(report)})"
+        unit = numbers.drop_unit(bounded=report.metric_is_bounded)
+        return f"at most {upper} {unit} ({words.confidence(report)})"
 
     def verdict(self) -> None:
         report = self.report

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penjing.report.support import numbers
+from penjing.report.support import numbers, words
 from penjing.report.support.svg import (
     ACCENT,
     INK,
@@ -90,15 +90,16 @@ def describe(report: Report) -> str:
     text = f"Size against drop for {len(report.candidates)} candidates."
     for row in report.candidates:
         if row.status == "chosen":
-            cost = numbers.drop(row.drop.value, bounded=report.metric_is_bounded)
-            text += f" Chosen: {numbers.size(row.size_bytes)} with a drop of {cost}."
+            cost = words.loss(row.drop.value, bounded=report.metric_is_bounded)
+            text += f" Chosen: {numbers.size(row.size_bytes)} with {cost}."
     return text
 
 
 def _title(row: CandidateRow, *, bounded: bool) -> str:
     cost = numbers.drop(row.drop.value, bounded=bounded)
     label = numbers.shorten(row.label, 80)
-    return f"{label}: {numbers.size(row.size_bytes)}, drop {cost}, {numbers.clean(row.status)}"
+    size = numbers.size(row.size_bytes)
+    return f"{label}: {size}, drop {numbers.with_minus(cost)}, {numbers.clean(row.status)}"
 
 
 def _vertical_range(report: Report, rows: list[CandidateRow]) -> tuple[float, float]:
@@ -139,7 +140,7 @@ def _scales(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick_size(x)))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{round(100 * y, 6) + 0:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick_drop(y)))
     axes.grid(axis="y", color=LINE, linewidth=1)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, pad=8)
@@ -158,6 +159,10 @@ def _scales(
 def _tick_size(size_bytes: float) -> str:
     value, unit = numbers.size(size_bytes).split(" ")
     return f"{float(value.replace(',', '')):g} {unit}"
+
+
+def _tick_drop(drop: float) -> str:
+    return numbers.with_minus(f"{round(100 * drop, 6) + 0:g}")
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
@@ -204,11 +209,15 @@ def _point(axes: Axes, row: CandidateRow, gid: str, top: float) -> None:
     colour = ACCENT if chosen or row.status == "certified" else PALE if pale else INK
     order = 5 if chosen else 3 if pale else 4
     x, y = row.size_bytes, row.drop.value
+    foot, _ = axes.get_ylim()
     if y > top:
         axes.plot(x, top, "^", color=PALE, markersize=6, zorder=order, gid=gid, clip_on=False)
         return
     ends = [end if math.isfinite(end) else y for end in (row.drop.low, row.drop.high)]
     axes.plot([x, x], ends, color=colour, linewidth=2 if chosen else 1.25, zorder=order)
+    for end, sign, beyond in ((top, "^", ends[1] > top), (foot, "v", ends[0] < foot)):
+        if beyond:  # the interval goes on outside
+            axes.plot(x, end, sign, color=colour, markersize=5, zorder=order, clip_on=False)
     upper = row.certified_upper
     if upper is not None and math.isfinite(upper) and upper <= top:
         axes.plot(
@@ -238,7 +247,7 @@ def _name_chosen(axes: Axes, row: CandidateRow, report: Report, shape: Shape) ->
     place = math.log(row.size_bytes / low) / math.log(high / low)
     limit = report.max_size_bytes
     cost = numbers.drop(row.drop.value, bounded=report.metric_is_bounded)
-    name = f"{shape.label}{numbers.size(row.size_bytes)}, {cost}"
+    name = numbers.with_minus(f"{shape.label}{numbers.size(row.size_bytes)}, {cost}")
     room = (len(name) + 2) * _LETTER / shape.width
     crowded = limit is not None and row.size_bytes <= limit < high and place > room
     left = crowded or (place > 1 - room and place > 0.5)  # noqa: PLR2004  # the wider side

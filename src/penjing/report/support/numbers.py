@@ -7,6 +7,7 @@ original's value elsewhere.  Upper bounds are rounded up, so that what is printe
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,15 @@ def _harmless(char: str) -> bool:
     return not unicodedata.category(char).startswith("C")
 
 
+def with_minus(text: str) -> str:
+    r"""Give numbers below zero their proper sign.
+
+    >>> with_minus("-0.25 to 1-2") == "\u22120.25 to 1-2"
+    True
+    """
+    return re.sub(r"(?<![\w.])-(?=[\d.])", "\u2212", text)
+
+
 def shorten(text: object, width: int) -> str:
     """Cut out the middle: names of arrays differ at both ends.
 
@@ -60,17 +70,40 @@ def tell_apart(names: Sequence[str], width: int) -> list[str]:
     long = [name for name in whole if len(name) > width]
     if not long:
         return whole
-    # What the first and the last in order have in common, all have.
-    first, last = min(long), max(long)
-    common = next(
-        (i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), 0
-    )
+    common = _common(long)
+    first = min(long)
     shared = 1 + max(first[:common].rfind(mark) for mark in "./:")
     start = first[:shared]
     cut = [
         "…" + name[shared:] if shared > 1 and name.startswith(start) else name for name in whole
     ]
-    return [shorten(name, width) for name in cut]
+    return _distinct(cut, [shorten(name, width) for name in cut], width)
+
+
+def _common(names: Sequence[str]) -> int:
+    """Count the characters with which all names begin; none where one begins all others."""
+    # What the first and the last in order have in common, all have.
+    pairs = enumerate(zip(min(names), max(names), strict=False))
+    return next((place for place, pair in pairs if pair[0] != pair[1]), 0)
+
+
+def _distinct(names: Sequence[str], short: Sequence[str], width: int) -> list[str]:
+    """Show, of different names shortened to the same text, where they differ; else number them.
+
+    >>> _distinct(["a" * 9 + "1" + "b" * 9, "a" * 9 + "2" + "b" * 9], ["a…b", "a…b"], 6)
+    ['…1bbb…', '…2bbb…']
+    """
+    found = list(short)
+    for text in {each for each in short if list(short).count(each) > 1}:
+        places = [place for place, each in enumerate(short) if each == text]
+        group = [names[place] for place in places]
+        common = _common(group)
+        cut = [f"…{name[common : common + width - 2]}…" for name in group]
+        if len(set(cut)) < len(set(group)):
+            cut = [shorten(f"{number}: {text}", width) for number in range(1, len(group) + 1)]
+        for place, each in zip(places, cut, strict=True):
+            found[place] = each
+    return found
 
 
 def significant(value: float, digits: int = 3) -> str:

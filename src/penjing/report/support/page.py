@@ -22,8 +22,7 @@ def typeset(text: str) -> str:
     >>> typeset("61.4x, -0.12 points") == "61.4\xd7, \u22120.12\xa0points"
     True
     """
-    text = re.sub(r"(?<![\w.])-(?=[\d.])", "\u2212", text)
-    text = re.sub(r"(?<=\d)x\b", "\xd7", text)
+    text = re.sub(r"(?<=\d)x\b", "\xd7", numbers.with_minus(text))
     return re.sub(rf"(?<=\d) {_UNITS}", "\xa0", text)
 
 
@@ -96,6 +95,7 @@ _SPLIT_DIFFERENTLY = {
     "no drop": ("No drop", ""),
     "drop unknown": ("\u2013", "drop unknown"),
     "no measurable difference": ("Same", "within the intervals"),
+    "as fast": ("As fast", "as before"),
     "not measured": ("\u2013", "not measured"),
 }
 
@@ -159,7 +159,7 @@ def _metric_card(report: Report) -> dict[str, Any]:
 def _spoken_drop(report: Report) -> str:
     """Give the drop, its bound and its interval."""
     bounded, value = report.metric_is_bounded, words.bound(report)
-    text = f"drop {numbers.drop(report.drop.value, bounded=bounded)}"
+    text = words.loss(report.drop.value, bounded=bounded).removeprefix("a ").replace(" of", "")
     if value is not None:
         text += f", bound {numbers.upper_number(value, report.max_drop)}"
     interval = numbers.drop_interval(report.drop)

@@ -175,14 +175,18 @@ def offers(report: Report) -> list[dict[str, str]]:
     after = report.after.size_bytes
     rows = []
     for offer in words.offers(report):
-        change = offer.size_bytes / after - 1
+        factor = offer.size_bytes / after
+        change = factor - 1
         way = "larger" if change > 0 else "smaller"
+        told = f"{numbers.share(abs(change))} {way}" if change else "the same"
+        if factor >= 2:  # noqa: PLR2004  # per cent beyond 100 are hard to read
+            told = f"{numbers.ratio(factor)} as large"
         rows.append(
             {
                 "limit": numbers.limit(offer.limit, bounded=report.metric_is_bounded),
                 "size": numbers.size(offer.size_bytes),
                 "ratio": numbers.ratio(report.before.size_bytes / offer.size_bytes),
-                "change": f"{numbers.share(abs(change))} {way}" if change else "the same",
+                "change": told,
             }
         )
     return rows

@@ -6,6 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from penjing.core.report import LEAST_SAVING
 from penjing.report.support import numbers
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def level(report: Report) -> str:
 def certified(report: Report) -> str:
     """Say in one sentence what holds, or what it would take to know."""
     bounded = report.metric_is_bounded
-    estimate = numbers.drop(report.drop.value, bounded=bounded)
+    estimate = loss(report.drop.value, bounded=bounded)
     if report.confidence is None:
-        return f"Not certified: judged by the point estimate, a drop of {estimate}."
+        return f"Not certified: judged by the point estimate, {estimate}."
     if report.met == "undecided":
         return needed(report)
     if proves_limit(report) and report.max_drop is not None:
@@ -108,6 +109,16 @@ def certified(report: Report) -> str:
         return f"No upper bound of the drop is known; the estimate is {estimate}."
     upper = numbers.upper(value, report.max_drop, bounded=bounded)
     return f"With {confidence(report)} confidence the drop is at most {upper}."
+
+
+def loss(value: float, *, bounded: bool) -> str:
+    """Call a drop below zero what it is.
+
+    >>> loss(0.001, bounded=True), loss(-0.001, bounded=False)
+    ('a drop of 0.10 points', 'a gain of 0.10 %')
+    """
+    amount = numbers.drop(abs(value), bounded=bounded)
+    return f"a {'gain' if value < 0 else 'drop'} of {amount}"
 
 
 def proves_limit(report: Report) -> bool:
@@ -174,6 +185,8 @@ def change_of_latency(report: Report) -> str:
     if before.low <= after.high and after.low <= before.high:
         return "no measurable difference"
     factor = before.value / after.value
+    if numbers.ratio(factor) == numbers.ratio(1):
+        return "as fast"
     if factor >= 1:
         return f"{numbers.ratio(factor)} faster"
     return f"{numbers.ratio(1 / factor)} slower"
@@ -201,15 +214,15 @@ def hints(report: Report) -> list[str]:
 def offers(report: Report) -> list[Offer]:
     """Give the offers of use, the tightest first.
 
-    A looser limit is of use where it buys a smaller file, a tighter one where it costs a
-    larger one.
+    A looser limit is of use where it buys a file that is clearly smaller, a tighter one where
+    it costs a larger one.
     """
     asked, size = report.max_drop, report.after.size_bytes
     useful = [
         offer
         for offer in report.offers
         if asked is None
-        or (offer.limit > asked and offer.size_bytes < size)
+        or (offer.limit > asked and offer.size_bytes <= (1 - LEAST_SAVING) * size)
         or (offer.limit < asked and offer.size_bytes > size)
     ]
     return sorted(useful, key=lambda offer: offer.limit)
