@@ -224,6 +224,20 @@ def test_output_that_cannot_be_written_is_one_error(made: Path, command: list[st
     assert done.stderr.count("\n") == 2, done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes streams")
+def test_a_closed_output_is_no_fault(made: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m penjing inspect small.penjing --json >&-"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        cwd=made,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_closed_pipe_is_no_fault(made: Path) -> None:
     with started("inspect", str(made / "small.penjing")) as process:
         assert process.stdout is not None

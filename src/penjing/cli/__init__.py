@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -12,6 +13,9 @@ STOPPED = "stopped by Ctrl-C before it was done; no partial file is left"
 
 def main() -> None:
     """Run the command given on the command line, and exit with its code."""
+    # None is what Python has for a stream that the shell has closed.
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         from penjing.cli.running import run
 
@@ -24,4 +28,10 @@ def main() -> None:
 
         Screen("--json" in sys.argv).error("penjing", STOPPED, "", INTERRUPTED)
         code = INTERRUPTED
+    if code == INTERRUPTED:
+        # An interpreter that saw Ctrl-C inside exec(), as while classes are made, would end
+        # itself with that signal, although it was dealt with.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -64,6 +64,10 @@ def penjing(
     """
 
 
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
 @app.command()
 def evaluate(  # noqa: PLR0913  # one parameter for each option
     file: File,
@@ -95,7 +99,7 @@ def evaluate(  # noqa: PLR0913  # one parameter for each option
             f" ({100 * value.confidence:g}% interval {value.low:.4f} to {value.high:.4f})"
         )
         shown = f"{found.metric} {value.value:.4f}{interval if known else ''}"
-        screen.out.print(f"{shown} on {found.rows:,} rows", soft_wrap=True)
+        screen.out.print(f"{shown} on {_rows(found.rows)}", soft_wrap=True)
     return MET
 
 
@@ -234,7 +238,7 @@ def predict(  # noqa: PLR0913  # one parameter for each option
     )
     if screen.talks:
         names = ", ".join(columns) if len(columns) <= 12 else f"{len(columns)} columns"  # noqa: PLR2004  # fits a line
-        screen.out.print(printable(f"{rows:,} rows in {output}: {names}"), soft_wrap=True)
+        screen.out.print(printable(f"{_rows(rows)} in {output}: {names}"), soft_wrap=True)
     return MET
 
 
