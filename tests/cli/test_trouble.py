@@ -227,7 +227,7 @@ def test_output_that_cannot_be_written_is_one_error(made: Path, command: list[st
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes streams")
 def test_a_closed_output_is_no_fault(made: Path) -> None:
     done = subprocess.run(
-        ["sh", "-c", f"'{sys.executable}' -m penjing inspect small.penjing --json >&-"],
+        ["/bin/sh", "-c", f"'{sys.executable}' -m penjing inspect small.penjing --json >&-"],
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         cwd=made,
         stderr=subprocess.PIPE,
