@@ -150,8 +150,8 @@ def test_the_model_given_is_not_changed() -> None:
     before = model.SerializeToString()
     wrapped = penjing.wrap(model)
     weights = {name: w.tensor.dense().copy() for name, w in wrapped.weights().items()}
-    penjing.compress(wrapped, DATA, budget=POINT, time_limit_s=0.1)
-    penjing.compress(model, DATA, budget=POINT, time_limit_s=0.1)
+    penjing.compress(wrapped, DATA, budget=POINT)
+    penjing.compress(model, DATA, budget=POINT)
     assert model.SerializeToString() == before
     for name, weight in wrapped.weights().items():
         np.testing.assert_array_equal(weight.tensor.dense(), weights[name])

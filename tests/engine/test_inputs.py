@@ -115,9 +115,7 @@ CASES: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_models_of_every_kind_are_compressed(name: str) -> None:
     model, data = CASES[name]
-    found = penjing.compress(
-        model, data, budget=penjing.Budget(max_drop=0.2, confidence=None), time_limit_s=0.3
-    )
+    found = penjing.compress(model, data, budget=penjing.Budget(max_drop=0.2, confidence=None))
     assert found.report.metric in {"agreement", "deviation"}
     smallest = min(row.size_bytes for row in found.report.candidates)
     assert smallest < found.report.candidates[0].size_bytes
