@@ -36,7 +36,7 @@ def loaded_after(statement: str) -> list[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import penjing",
+        "import penjing; penjing.compress; penjing.load; penjing.Recipe",
         "import penjing.cli.app",
         "from penjing.cli.running import run; run(['--help'])",
         "from penjing.core.registry import TECHNIQUES; TECHNIQUES.names()",

@@ -6,7 +6,7 @@
 >>> result.artifact.save("small.penjing")  # doctest: +SKIP
 """
 
-from importlib import import_module
+from importlib import import_module as _import
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +24,22 @@ if TYPE_CHECKING:
     from penjing.core.recipe import Recipe as Recipe
     from penjing.core.recipe import Step as Step
 
+__all__ = [
+    "Budget",
+    "PenjingError",
+    "PenjingWarning",
+    "Recipe",
+    "Step",
+    "bench",
+    "compress",
+    "evaluate",
+    "load",
+    "open_artifact",
+    "predict",
+    "unpack",
+    "wrap",
+]
+
 _HOMES = {
     "penjing.api": (
         *("bench", "compress", "evaluate", "load", "open_artifact", "predict", "unpack"),
@@ -40,9 +56,9 @@ def __getattr__(name: str) -> object:
     """Import what is asked for only then: the command line must be in charge early."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(_import(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
     """List what there is, imported or not."""
-    return sorted({*globals(), *_HOME})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

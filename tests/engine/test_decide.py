@@ -10,6 +10,7 @@ import pytest
 
 import penjing
 from penjing.core.measure import Verdict
+from penjing.core.tensors import Dense
 from penjing.engine import decide
 from penjing.engine.candidate import GIVEN
 from penjing.engine.decide import Decider, Decision
@@ -130,14 +131,74 @@ def test_what_a_recipe_of_the_user_makes_is_kept_whatever_the_verdict(
 
 def test_weights_that_did_not_change_need_no_samples(searching: Callable[..., Search]) -> None:
     search = searching(max_drop=0.02)
-    recipe = penjing.Recipe.from_dict(
-        {"steps": [{"use": "low_rank", "rank": 12, "only": "x*"}]}
-    )
-    exact = replace(search.candidates[0], recipe=recipe, label="exact")
+    recipe = penjing.Recipe.from_dict({"steps": [{"use": "round_to_nearest", "bits": 4}]})
+    given = search.attempt(recipe, GIVEN)
+    assert not given.is_exact
+    same = {name: Dense(w.tensor.dense()) for name, w in search.model.weights().items()}
+    exact = replace(given, model=search.model.with_weights(same))
     assert exact.is_exact
-    search.candidates.append(exact)
-    decision, _ = decided(search, FakeProof(lambda _: 0, samples=5))
-    assert decision.evidence()["method"] == "same weights"
+    search.candidates[-1] = exact
+    for limit in (0.02, 0.0):
+        proof = FakeProof(lambda _: 0, samples=5)  # too few for any other file
+        decision, _ = decided(search, proof, max_drop=limit)
+        assert (decision.chosen, decision.verdict) == (exact, Verdict.MET)
+        assert decision.evidence() == {"upper": 0.0, "method": "same weights"}
+
+
+def test_a_size_limit_judges_a_recipe_of_the_user(searching: Callable[..., Search]) -> None:
+    for limit, verdict in ((10**6, Verdict.MET), (300, Verdict.MISSED)):
+        search = searching(max_size_bytes=limit)
+        recipe = penjing.Recipe.from_dict({"steps": [{"use": "round_to_nearest", "bits": 4}]})
+        given = search.attempt(recipe, GIVEN)
+        decision, _ = decided(search, FakeProof(lambda _: SAMPLES // 4))
+        assert (decision.chosen, decision.verdict) == (given, verdict)
+
+
+def test_a_recipe_that_may_lose_is_not_kept_where_nothing_may_be_lost(
+    searching: Callable[..., Search],
+) -> None:
+    for confidence in (0.95, None):
+        search = searching(max_drop=0.0, confidence=confidence)
+        recipe = penjing.Recipe.from_dict({"steps": [{"use": "round_to_nearest", "bits": 8}]})
+        search.attempt(recipe, GIVEN)
+        decision, _ = decided(search, FakeProof(lambda _: 0))
+        assert not decision.chosen.recipe.steps
+        assert "more than nothing" in decision.reason
+
+
+class InterruptedProof(FakeProof):
+    """Stops before a given question."""
+
+    def judge(self, model: object) -> Judgement:
+        if self.asked == self.samples_before:
+            raise KeyboardInterrupt
+        return super().judge(model)
+
+    samples_before = 3
+
+
+def test_an_interrupt_keeps_what_is_proven(done: Search) -> None:
+    search = replace(done, candidates=list(done.candidates))
+    decider = Decider(search, InterruptedProof(lambda _: 0))  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        decider.decide()
+    decision = decider.interrupted()
+    ladder = Decider(search, FakeProof(lambda _: 0))._ladder()  # type: ignore[arg-type]  # noqa: SLF001
+    assert (decision.chosen, decision.verdict) == (ladder[2], Verdict.MET)
+    assert decision.certificate is not None
+    assert len(decision.certificate.tested) == 3
+
+
+def test_an_interrupt_before_any_test_is_undecided(done: Search) -> None:
+    decision = Decider(done, FakeProof(lambda _: 0)).interrupted()  # type: ignore[arg-type]
+    assert decision.verdict is Verdict.UNDECIDED
+    assert decision.chosen.recipe.steps
+
+
+def test_an_interrupted_search_makes_nothing_bolder(done: Search) -> None:
+    search = replace(done, candidates=list(done.candidates), stopped="interrupted")
+    decided(search, FakeProof(lambda _: 0))
+    assert len(search.candidates) == len(done.candidates)
 
 
 def test_the_reason_says_that_the_time_limit_ended_the_search(done: Search) -> None:

@@ -11,10 +11,11 @@ import penjing
 from penjing.core.errors import DataError, UnsupportedError
 from penjing.core.model import LayerKind
 from penjing.core.tensors import Affine
+from penjing.engine import packing
 from penjing.engine.packing import without_losses
 from penjing.engine.pipeline import fed_back
 from penjing.engine.running import Running
-from penjing.engine.search import TIME_IS_UP
+from penjing.engine.search import TIME_IS_UP, Search
 from penjing.testing.onnx_models import gru, mlp
 
 onnx = pytest.importorskip("onnx")
@@ -136,3 +137,35 @@ def test_small_arrays_that_an_encoding_makes_larger_stay_as_they_are() -> None:
     assert not without_losses(original, original.with_weights({bias.name: dear})).changed
     kept = without_losses(original, original.with_weights({bias.name: cheap}))
     assert set(kept.changed) == {bias.name}
+
+
+@pytest.mark.parametrize("kind", ["matrix", "large"])
+def test_matrices_and_large_arrays_are_left_to_the_recipe(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = penjing.wrap(mlp())
+    wanted = LayerKind.BIAS if kind == "large" else LayerKind.LINEAR
+    weight = next(w for w in original.weights().values() if w.kind is wanted)
+    shape = weight.tensor.shape
+    monkeypatch.setattr(packing, "FEW", 10**9 if kind == "matrix" else 1)
+    dear = Affine.encode(np.asarray(RNG.integers(-(2**31), 2**31, shape)), 1e-9)
+    changed = original.with_weights({weight.name: dear})
+    assert set(without_losses(original, changed).changed) == {weight.name}
+
+
+def test_a_recipe_is_given_statistics_whatever_the_budget() -> None:
+    recipe = penjing.Recipe.from_dict({"steps": [{"use": "gptq"}]})
+    for budget in (penjing.Budget(max_size_bytes=10**7), penjing.Budget(max_drop=0)):
+        found = penjing.compress(mlp(), X, budget=budget, recipe=recipe)
+        assert [c.label for c in found.report.candidates] == ["lossless", "recipe"]
+        assert found.met
+
+
+def test_an_interrupted_search_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: Search) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "run", interrupt)
+    found = penjing.compress(mlp(), X, budget=POINT)
+    assert "interrupted" in found.report.reason
+    assert not found.report.reproduce

@@ -224,3 +224,13 @@ def test_false_position_stays_between_what_passes_and_what_does_not() -> None:
         points.append((x, x - 2.5))
     assert math.isclose(points[-1][0], 2.5, abs_tol=0.3)
     assert module._next([(0.0, -50.0)]) == math.log(module.STEEPEST)  # noqa: SLF001  # the rule itself
+
+
+def test_a_candidate_that_would_overrun_the_time_is_not_begun(
+    searching: Callable[..., Search],
+) -> None:
+    search = searching(max_drop=0.02, deadline=time.monotonic() + 1000)
+    assert not search.out_of_time
+    search.slowest = 2000.0
+    assert search.out_of_time
+    assert search.stopped

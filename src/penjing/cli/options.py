@@ -10,11 +10,12 @@ import typer
 
 from penjing.core.errors import ConfigError
 from penjing.core.registry import METRICS
-from penjing.engine.serving import by_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+COMPARING = {"agreement", "deviation"}
+"""Metrics that compare with an original.  Named here: help must not load every plug-in."""
 Json = Annotated[
     bool,
     typer.Option(
@@ -37,7 +38,8 @@ LabelMetric = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help=f"One of {', '.join(by_labels())}; auto chooses by outputs and labels.",
+        help=f"One of {', '.join(sorted({*METRICS.names()} - COMPARING))}; auto chooses by "
+        "outputs and labels.",
     ),
 ]
 Target = Annotated[

@@ -34,8 +34,6 @@ _PRICE_OF_NEAR = (0.0, 0.006, 0.008, 0.004)
 _PRICE_OF_COLUMN = 0.002
 _OUT_IN_KERNEL, _IN_OUT_KERNEL, _IN_KERNEL_OUT, _FLAT = range(4)
 
-Shape = tuple[int, int, int, int]
-
 
 @dataclass(frozen=True, slots=True)
 class _Choice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from penjing.engine.packing import session_of
 from penjing.engine.search import HOPELESS, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from penjing.engine.evidence import Evidence
     from penjing.engine.judging import Judge, Judgement
 
 LONGEST_LADDER = 12
+INTERRUPTED = "interrupted before the certification was complete"
 SAME = "every weight is the same as before"
 
 
@@ -59,26 +61,34 @@ class Decider:
         """Use ``proof`` only where a candidate's turn has come."""
         self.search, self.proof, self.budget = search, proof, search.budget
         self._judged: dict[int, Judgement] = {}
+        self._climbed: list[Candidate] = []
+        """Rungs whose turn has come, in their order."""
 
     def decide(self) -> Decision:
         """Pick as the budget asks."""
+        given = self._given()
+        if given is not None:
+            return self._as_given(given)
         if self.budget.max_drop is None:
             return self._by_size()
-        given = next((c for c in self.search.candidates if c.is_given), None)
-        if given is not None:
-            allowed = given.is_exact or self.budget.max_drop > 0
-            better = allowed and given.size_bytes < self._lossless().size_bytes
-            return self._as_given(given) if better else self._keep_lossless(None)
+        if self.budget.max_drop == 0 or any(c.is_given for c in self.search.candidates):
+            return self._keep_lossless(None)
         if self.budget.confidence is None:
             return self._by_estimate()
         return self._by_proof()
 
     def interrupted(self) -> Decision:
-        """Keep the best estimate, undecided: the tests were not finished."""
+        """Keep what is proven so far, or the best estimate, undecided."""
         if self.budget.max_drop is None:
             return self._by_size()
-        reason = "interrupted before the certification was complete"
-        return self._told(self._smallest_by_estimate(), None, Verdict.UNDECIDED, reason)
+        if self._climbed:
+            certificate = self._certificate(self._evidence(self._climbed))
+            if certificate.chosen is not None:
+                return self._proven(self._climbed, certificate)
+        chosen = self._given() or self._smallest_by_estimate()
+        if not chosen.recipe.steps:
+            return self._keep_lossless(None)
+        return self._told(chosen, None, Verdict.UNDECIDED, INTERRUPTED)
 
     def judged(self, candidate: Candidate) -> Judgement:
         """Judge the file of a candidate, as it will be written, on the certification split."""
@@ -86,6 +96,13 @@ class Decider:
             session = session_of(candidate.artifact)
             self._judged[id(candidate)] = self.proof.judge(session)
         return self._judged[id(candidate)]
+
+    def _given(self) -> Candidate | None:
+        """Give what the user's own recipe has made, where that may be kept at all."""
+        given = next((c for c in self.search.candidates if c.is_given), None)
+        if given is None or given.size_bytes >= self._lossless().size_bytes:
+            return None
+        return given if given.is_exact or self.budget.max_drop != 0 else None
 
     def _lossless(self) -> Candidate:
         return next(c for c in self.search.candidates if not c.recipe.steps)
@@ -124,6 +141,8 @@ class Decider:
             reason = "lossless packing: nothing else was tried"
         elif all(c.size_bytes >= lossless.size_bytes for c in lossy):
             reason = "lossless packing: nothing that was tried gives a smaller file"
+        elif self.budget.max_drop == 0:
+            reason = "lossless packing: whatever changes a weight may lose more than nothing"
         elif self.search.stopped:
             reason = "lossless packing: what was tried so far is expected to lose too much"
         else:
@@ -132,21 +151,24 @@ class Decider:
 
     def _as_given(self, candidate: Candidate) -> Decision:
         """Keep what the user asked for, and say whether it is within the limit."""
-        limit, confidence = self.budget.max_drop, self.budget.confidence
-        assert limit is not None
-        if confidence is None:
-            return self._estimated(candidate)
         if candidate.is_exact:
             return self._told(candidate, None, Verdict.MET, SAME)
-        evidence = self.judged(candidate).evidence
-        certificate = fixed_sequence([(candidate.label, evidence)], limit, confidence)
+        if self.budget.max_drop is None:
+            fits = self.search.fits(candidate)
+            reason = f"the recipe's file is {'within' if fits else 'over'} the size limit"
+            reason = f"{reason}; it loses {self._lost(candidate)}"
+            verdict = Verdict.MET if fits else Verdict.MISSED
+            return self._told(candidate, None, verdict, reason)
+        if self.budget.confidence is None:
+            return self._estimated(candidate)
+        certificate = self._certificate(self._evidence([candidate]))
+        if certificate.chosen is not None:
+            return self._proven([candidate], certificate)
         (outcome,) = certificate.tested
         if outcome.verdict is Verdict.UNDECIDED:
             return self._too_few(candidate, certificate, outcome)
         reason = "the drop is over the limit"
-        if outcome.verdict is Verdict.MET:
-            reason = f"the drop is within the limit with {100 * confidence:g} % confidence"
-        return self._told(candidate, certificate, outcome.verdict, reason, outcome)
+        return self._told(candidate, certificate, Verdict.MISSED, reason, outcome)
 
     def _by_estimate(self) -> Decision:
         chosen = self._smallest_by_estimate()
@@ -168,24 +190,37 @@ class Decider:
 
     def _by_proof(self) -> Decision:
         """Test candidates from the safest to the boldest; keep the last that passes."""
+        ladder = self._ladder()
+        if not ladder:
+            return self._keep_lossless(None)
+        rungs = chain(ladder, self.search.bolder(ladder[-1]))
+        certificate = self._certificate(self._evidence(rungs, self._climbed))
+        if certificate.chosen is None:
+            return self._undecided(certificate)
+        return self._proven(self._climbed, certificate)
+
+    def _evidence(
+        self, candidates: Iterable[Candidate], noted: list[Candidate] | None = None
+    ) -> Iterator[tuple[str, Evidence]]:
+        """Judge candidates one by one as their turn comes, and note them."""
+        for candidate in candidates:
+            evidence = self.judged(candidate).evidence
+            if noted is not None:
+                noted.append(candidate)
+            yield candidate.label, evidence
+
+    def _certificate(self, steps: Iterable[tuple[str, Evidence]]) -> Certificate:
         limit, confidence = self.budget.max_drop, self.budget.confidence
         assert limit is not None
         assert confidence is not None
-        ladder = self._ladder() if limit > 0 else []
-        if not ladder:
-            return self._keep_lossless(None)
+        return fixed_sequence(steps, limit, confidence, seed=self.search.seed)
 
-        def steps() -> Iterator[tuple[str, Evidence]]:
-            yield from ((c.label, self.judged(c).evidence) for c in ladder)
-            for candidate in self.search.bolder(ladder[-1]):
-                ladder.append(candidate)
-                yield candidate.label, self.judged(candidate).evidence
-
-        certificate = fixed_sequence(steps(), limit, confidence, seed=self.search.seed)
-        if certificate.chosen is None:
-            return self._undecided(certificate)
-        chosen, outcome = ladder[certificate.chosen], certificate.tested[certificate.chosen]
-        reason = f"the drop is within the limit with {100 * confidence:g} % confidence"
+    def _proven(self, rungs: Sequence[Candidate], certificate: Certificate) -> Decision:
+        """Keep the last rung that passed."""
+        assert certificate.chosen is not None
+        chosen, outcome = rungs[certificate.chosen], certificate.tested[certificate.chosen]
+        percent = 100 * certificate.confidence
+        reason = f"the drop is within the limit with {percent:g} % confidence"
         return self._told(chosen, certificate, Verdict.MET, reason, outcome)
 
     def _ladder(self) -> list[Candidate]:
@@ -229,7 +264,8 @@ class Decider:
         """Say how many samples would decide, or that no number would."""
         needed, samples = outcome.samples_needed, len(self.proof.part)
         reason = (
-            f"its drop on {samples} certification samples is too close to or over the limit"
+            f"its drop on {samples} certification samples is too close to the limit, or over "
+            "it, for any number of samples to prove it: allow a larger drop"
         )
         if needed:
             reason = (

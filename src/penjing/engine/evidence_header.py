@@ -37,7 +37,7 @@ def build(
         evidence["method"] = decision.method
         evidence["confidence"] = job.budget.confidence
         evidence["tests"] = (
-            1 if decision.certificate is None else len(decision.certificate.tested)
+            0 if decision.certificate is None else len(decision.certificate.tested)
         )
     budget = {
         "max_drop": job.budget.max_drop,

@@ -222,7 +222,7 @@ def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
             raise _TimeIsUp
 
     try:
-        if search.worthwhile:
+        if search.worthwhile or job.recipe is not None:
             search.observation = observe(
                 job.model,
                 splits.calibration,

@@ -46,11 +46,11 @@ more than this share of it: on fresh samples, one at the limit would be over it 
 time."""
 NEARBY = (0.87, 0.94, 1.12)
 LADDER = (0.4, 0.65, 0.85, 1.25)
+"""Further trade-offs to try, relative to the one found: for estimates, and for a proof."""
 BOLDER = 1.4
 """Factor from one trade-off to the next where the proof has passed all that were tried."""
 HOPELESS = 0.7
 """Excess (logarithm) beyond which a candidate is not worth a test."""
-"""Further trade-offs to try, relative to the one found: for estimates, and for a proof."""
 COMPARABLE = 0.4
 """Logarithm of two divergences beyond which their bytes are not compared."""
 LOSS_PER_DROP = 6.0
@@ -112,7 +112,7 @@ class Search:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether another candidate would take the search past its time limit."""
+        """Whether one more candidate would take the search past its time limit: it ends."""
         if time.monotonic() + self.slowest < self.deadline:
             return False
         self.stopped = TIME_IS_UP
@@ -344,7 +344,7 @@ class Search:
         (step,) = last.recipe.to_dict()["steps"]
         assert step.pop("use") == "rate_distortion"
         trade_off = float(step.pop("trade_off"))
-        while not self.out_of_time:
+        while not self.stopped and not self.out_of_time:
             trade_off *= BOLDER
             made = self._try(trade_off, step)
             if made.size_bytes >= last.size_bytes or self.excess(made) > HOPELESS:
@@ -356,7 +356,7 @@ class Search:
         """Go back, further every time, while nothing that was tried may be kept in the end."""
         for step in range(MOST_STEPS_BACK):
             lossy = [c for c in self.candidates if c.recipe.steps]
-            if self.out_of_time or any(self._keeps(c) for c in lossy):
+            if any(self._keeps(c) for c in lossy) or self.out_of_time:
                 return
             factor = 2.0 ** ((step + 1) * (step + 2) / 2)
             is_size = self.budget.max_drop is None

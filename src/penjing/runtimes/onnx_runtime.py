@@ -166,7 +166,10 @@ def _cast(port: Port, value: Any) -> Array:
     if wanted == "str" and kind in "OUS":
         return array
     if wanted.startswith("float") and kind in "biuf":
-        return array.astype(wanted)
+        with np.errstate(over="ignore"):
+            real = array.astype(wanted)
+        if not (np.isinf(real) & np.isfinite(array)).any():
+            return real
     if "int" in wanted and kind in "iu":
         cast = array.astype(wanted)
         if (cast == array).all():

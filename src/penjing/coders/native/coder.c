@@ -631,6 +631,7 @@ static int loops_make(View *v, const uint64_t *shape, Choice *c, uint64_t *count
         if (n[2] * n[3] != 1) return 0;
         n[0] = shape[1], n[1] = shape[0];
     }
+    if (c->height > LARGEST_KERNEL || c->width > LARGEST_KERNEL || !c->height != !c->width) return 0;
     if (c->height) {
         uint64_t inputs = n[1] * n[2] * n[3];
         n[2] = c->height, n[3] = c->width;
