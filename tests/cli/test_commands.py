@@ -136,7 +136,7 @@ def test_inspect_accounts_for_every_byte(here: Path, penjing: Run) -> None:
     assert sum(section["size_bytes"] for section in told["sections"]) == whole
     assert told["header"]["evidence"]["metric"]["name"] == "accuracy"
     shown = penjing("inspect", "small.penjing").out
-    assert "source sha256: " in shown
+    assert "source digest: " in shown
     for word in ("recipe:", "evidence:", "w1", "<header>", "weights", told["sha256"]):
         assert word in shown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,6 +108,21 @@ def test_a_long_ladder_keeps_rungs_at_even_distances(
     sizes = [c.size_bytes for c in some]
     widest = max(a / b for a, b in pairwise(sizes))
     assert widest < (sizes[0] / sizes[-1]) ** 0.75
+
+
+def test_gaps_of_a_ladder_are_filled_with_what_is_about_as_safe(done: Search) -> None:
+    last = done.candidates[-1]
+
+    def fake(size: int, moved: float) -> Candidate:
+        judgement = replace(last.judgement, divergence=moved)
+        artifact = SimpleNamespace(size_bytes=size)
+        return replace(last, judgement=judgement, artifact=artifact)  # type: ignore[arg-type]
+
+    safe, bold = fake(2000, 0.001), fake(1500, 0.010)
+    near, far, close = fake(1600, 0.011), fake(1700, 0.020), fake(1950, 0.010)
+    search = replace(done, candidates=[bold, near, far, close, safe])
+    decider = Decider(search, FakeProof(lambda _: 0))  # type: ignore[arg-type]
+    assert decider._without_gaps([safe, bold]) == [safe, near, bold]  # noqa: SLF001
 
 
 def test_what_a_recipe_of_the_user_makes_is_kept_whatever_the_verdict(

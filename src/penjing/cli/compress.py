@@ -135,7 +135,8 @@ def compress(  # noqa: PLR0913  # one parameter for each option
         str | None,
         typer.Option(
             metavar="TIME",
-            help="End the search after 90s, 1m30s or 1h with the best so far.",
+            help="End the search after 90s, 1m30s or 1h with the best so far; proof and timing "
+            "come after it.",
             rich_help_panel=SEARCH,
         ),
     ] = None,

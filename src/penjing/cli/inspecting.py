@@ -60,7 +60,7 @@ def _labelled(header: dict[str, Any]) -> dict[str, Any]:
         return header
     named = {
         part: {
-            "source sha256" if key == "sha256" else key: entry for key, entry in said.items()
+            "source digest" if key == "sha256" else key: entry for key, entry in said.items()
         }
         if isinstance(said, dict)
         else said

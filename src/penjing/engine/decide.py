@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from penjing.engine.judging import Judge, Judgement
 
 LONGEST_LADDER = 12
+GAP = 1.08
+"""How much smaller the next rung of a ladder may be before one between them is looked for."""
+ABOUT = 1.3
+"""How much further than the next rung the outputs of one between may have moved."""
 INTERRUPTED = "interrupted before the certification was complete"
 SAME = "every weight is the same as before"
 
@@ -227,12 +231,32 @@ class Decider:
         """Order what is worth a test by search data alone: safest (largest) first."""
         lossy = [c for c in pareto(self.search.candidates) if c.recipe.steps]
         worth = [c for c in lossy if self.search.excess(c) <= HOPELESS] or lossy[:1]
+        worth = self._without_gaps(worth)
         if len(worth) <= LONGEST_LADDER:
             return worth
         # Rungs at even distances: where one fails, the one before it is not much larger.
         sizes = np.log([c.size_bytes for c in worth])
         wanted = np.linspace(sizes[0], sizes[-1], LONGEST_LADDER)
         return [worth[i] for i in sorted({int(np.abs(sizes - at).argmin()) for at in wanted})]
+
+    def _without_gaps(self, ladder: list[Candidate]) -> list[Candidate]:
+        """Add a rung where the next is much smaller: one that is about as safe as the next.
+
+        Others are smaller and moved the outputs less, on the search split: but should those
+        fail, it is better to have tested something between.
+        """
+        found = ladder[:1]
+        for larger, smaller in pairwise(ladder):
+            between = [
+                c
+                for c in self.search.candidates
+                if larger.size_bytes > GAP * c.size_bytes
+                and c.size_bytes > smaller.size_bytes
+                and c.judgement.divergence <= ABOUT * smaller.judgement.divergence
+            ]
+            found += [min(between, key=lambda c: c.judgement.divergence)] if between else []
+            found.append(smaller)
+        return found
 
     def _undecided(self, certificate: Certificate) -> Decision:
         """Nothing passed: keep the best point estimate, and say what would decide."""
@@ -271,6 +295,12 @@ class Decider:
             reason = (
                 f"{samples} certification samples are too few to prove the limit; "
                 f"about {needed} would decide"
+            )
+        elif not self.search.provable:
+            least = self.search.fewest_samples
+            reason = (
+                f"{samples} certification samples are too few to prove anything; a model that "
+                f"loses nothing needs {least}"
             )
         return self._told(candidate, certificate, Verdict.UNDECIDED, reason, outcome)
 

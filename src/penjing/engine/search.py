@@ -248,10 +248,15 @@ class Search:
     @property
     def provable(self) -> bool:
         """Whether so few samples could prove the limit even if nothing at all were lost."""
+        return 0 < self.fewest_samples <= self.proof_samples
+
+    @property
+    def fewest_samples(self) -> int:
+        """Samples that prove the limit where no answer changes; 0 where nothing is to prove."""
         limit, confidence = self.budget.max_drop, self.budget.confidence
         if not limit or confidence is None:
-            return False
-        return self.proof_samples >= math.log(1 - confidence) / math.log(1 - limit)
+            return 0
+        return math.ceil(math.log(1 - confidence) / math.log(1 - limit))
 
     def _allowance(self, candidate: Candidate) -> float:
         """Tell how far the bound, or without confidence a margin, lies above the estimate."""

@@ -22,7 +22,7 @@ _PURPOSES = {
 }
 _ENTRIES = {"upper": "upper bound of the drop"}
 _OVERHEAD = {
-    "graph": "the graph without its arrays",
+    "graph": "the graph, with arrays of under 64 bytes",
     "header": "how to decode each array, recipe, evidence",
     "container": "magic, lengths and hashes",
 }

@@ -30,6 +30,9 @@ _MOST_OFFERS = 2
 _USUAL = 0.95
 _ACRONYMS = frozenset({"auc", "f1", "mae", "mape", "mse", "r2", "rmse"})
 
+SAME_SPEED = 0.02
+"""Differences of latency up to this share are noise, whatever their intervals say."""
+
 
 def model_name(report: Report) -> str:
     """Give the last part of the model's path."""
@@ -185,7 +188,7 @@ def change_of_latency(report: Report) -> str:
     if before.low <= after.high and after.low <= before.high:
         return "no measurable difference"
     factor = before.value / after.value
-    if numbers.ratio(factor) == numbers.ratio(1):
+    if abs(factor - 1) <= SAME_SPEED:
         return "as fast"
     if factor >= 1:
         return f"{numbers.ratio(factor)} faster"
@@ -197,17 +200,23 @@ def hints(report: Report) -> list[str]:
     found = []
     if report.met == "undecided" and report.samples_needed is not None:
         wanted = numbers.count(report.samples_needed)
-        found.append(f"give about {wanted} certification samples: --test FILE, or more --data")
+        found.append(
+            f"give about {wanted} certification samples that no run has used: --test FILE, or "
+            "more --data"
+        )
     if report.met == "undecided" and report.confidence is not None:
         found.append("judge point estimates instead of proving: --confidence none")
     if report.met == "missed" and report.max_drop is not None:
-        found.append("allow a larger drop (--max-drop), or calibrate on more data")
+        found.append("allow a larger drop (--max-drop), or ask less of a recipe of your own")
     if report.met == "missed" and report.max_size_bytes is not None:
         found.append("allow a larger file (--max-size)")
     looser = [o for o in offers(report) if o.size_bytes < report.after.size_bytes]
     for offer in looser[:_MOST_OFFERS] if report.max_drop is not None else []:
         allowed, size = f"{round(100 * offer.limit, 6):g}%", numbers.size(offer.size_bytes)
-        found.append(f"--max-drop {allowed}: about {size} by estimate, not certified")
+        found.append(
+            f"--max-drop {allowed}: about {size} by estimate, not certified (a proof needs "
+            "fresh samples: --test FILE)"
+        )
     return found
 
 
