@@ -19,6 +19,7 @@ from penjing.core.registry import REPORTS
 from penjing.core.report import Offer, Report
 from penjing.report.html import Html
 from penjing.report.support import curve
+from penjing.report.support.tables import ledger
 
 VOID = {"meta", "link", "path", "use"}
 HOSTILE = (
@@ -179,6 +180,15 @@ def test_the_ledger_sums_to_the_file(report: Report, page: str) -> None:
     *entries, total = (int(cell.replace(",", "")) for cell in cells)
     assert len(entries) == len(report.layers) + len(report.overhead)
     assert sum(entries) == total == report.after.size_bytes
+
+
+def test_the_ledger_sums_to_the_model_as_it_was(report: Report) -> None:
+    arrays = sum(row.original_bytes for row in report.layers)
+    whole = replace(report, before=replace(report.before, size_bytes=arrays + 4321))
+    found = ledger(whole)
+    before = [int(row["before"].replace(",", "") or 0) for row in found["rows"]]
+    assert sum(before) == arrays + 4321
+    assert 4321 in before
 
 
 def test_bytes_nobody_explains_are_not_hidden(ordinary: Report) -> None:

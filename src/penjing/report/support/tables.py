@@ -118,11 +118,14 @@ def ledger(report: Report) -> dict[str, Any]:
         }
         for row in report.layers
     ]
+    # What was no array of the model was its graph, small arrays included.
+    graph = report.before.size_bytes - sum(row.original_bytes for row in report.layers)
     for name, size in {**report.overhead, **_unaccounted(report)}.items():
+        is_graph = _part(name) == "graph" and graph > 0
         rows.append(
             {
                 "name": _part(name),
-                "before": "",
+                "before": numbers.count(graph) if is_graph else "",
                 "how": _OVERHEAD.get(_part(name), "not a weight"),
                 "reason": "",
                 "bytes": numbers.count(size),
