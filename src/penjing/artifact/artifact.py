@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from penjing.core.tensors import Array, Tensor
 
 DEFAULT_LIMITS = Limits()
+_LARGE = 4096
+"""Elements from which decoding an array is worth handing it to another thread."""
 _THREADS = 2
 """Coders release the interpreter lock; more threads would fight over memory."""
 
@@ -107,8 +109,13 @@ class Artifact:
             with np.errstate(all="ignore"):  # a model may hold NaN; the numbers are not ours
                 return self.tensors[name].dense().astype(kinds[name], copy=False)
 
+        sizes = {slot.name: prod(slot.shape) for slot in self.template.slots}
+        large = sorted((n for n in kinds if sizes[n] >= _LARGE), key=lambda n: -sizes[n])
         with ThreadPoolExecutor(_THREADS) as pool:
-            return dict(zip(kinds, pool.map(dense, kinds), strict=True))
+            waiting = {name: pool.submit(dense, name) for name in large}
+            found = {name: dense(name) for name in kinds if name not in waiting}
+            found.update((name, future.result()) for name, future in waiting.items())
+        return {name: found[name] for name in kinds}
 
     def onnx_bytes(self) -> bytes:
         """Give the plain ONNX model, every tensor decoded.

@@ -58,7 +58,11 @@ class Reader:
 
     def byte(self) -> int:
         """Read one byte."""
-        return self.take(1)[0]
+        at = self._at
+        if at >= len(self._data):
+            raise self.error("1 byte is declared where none is left")
+        self._at = at + 1
+        return self._data[at]
 
     def varint(self, most: int) -> int:
         """Read an integer of at most ``most``, in its shortest form."""
