@@ -189,7 +189,9 @@ class Affine(Tensor):
     def dense(self) -> Array:
         """Multiply out, in float32."""
         xp = array_namespace(self.codes)
-        steps = xp.astype(self.codes, xp.int32) - self.zero_point
+        steps = self.codes
+        if xp.any(self.zero_point != 0):
+            steps = xp.astype(steps, xp.int32) - self.zero_point
         out: Array = xp.astype(steps, xp.float32) * self.scale
         return out
 
