@@ -153,10 +153,13 @@ def _measure(array: Array, choice: _Choice) -> float:
 
 def _price(array: Array, choice: _Choice) -> float:
     """Bits, and what it costs to decode them slower: large arrays should load fast, too."""
-    bits = _measure(array, choice)
+    return _measure(array, choice) * _slowness(array, choice)
+
+
+def _slowness(array: Array, choice: _Choice) -> float:
     if array.size < _SLOW_FROM:
-        return bits
-    return bits * (1 + _PRICE_OF_NEAR[choice.near] + _PRICE_OF_COLUMN * choice.column)
+        return 1.0
+    return 1 + _PRICE_OF_NEAR[choice.near] + _PRICE_OF_COLUMN * choice.column
 
 
 def _best(array: Array) -> tuple[_Choice, float]:
@@ -177,7 +180,7 @@ def _best(array: Array) -> tuple[_Choice, float]:
         other = replace(best, **change)
         if (cost := _price(array, other)) < price:
             best, price = other, cost
-    return best, _measure(array, best)
+    return best, price / _slowness(array, best)
 
 
 def _layout(array: Array, shift: int) -> _Choice:

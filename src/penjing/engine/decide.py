@@ -16,7 +16,7 @@ from penjing.engine.packing import session_of
 from penjing.engine.search import HOPELESS, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from penjing.engine.evidence import Evidence
     from penjing.engine.judging import Judge, Judgement
@@ -86,9 +86,11 @@ class Decider:
         if self.budget.max_drop is None:
             return self._by_size()
         if self._climbed:
-            certificate = self._certificate(self._evidence(self._climbed))
+            certificate = self._certificate(
+                (c.label, self.judged(c).evidence) for c in self._climbed
+            )
             if certificate.chosen is not None:
-                return self._proven(self._climbed, certificate)
+                return self._proven(certificate)
         chosen = self._given() or self._smallest_by_estimate()
         if not chosen.recipe.steps:
             return self._keep_lossless(None)
@@ -165,9 +167,9 @@ class Decider:
             return self._told(candidate, None, verdict, reason)
         if self.budget.confidence is None:
             return self._estimated(candidate)
-        certificate = self._certificate(self._evidence([candidate]))
+        certificate = self._certificate(self._climb([candidate]))
         if certificate.chosen is not None:
-            return self._proven([candidate], certificate)
+            return self._proven(certificate)
         (outcome,) = certificate.tested
         if outcome.verdict is Verdict.UNDECIDED:
             return self._too_few(candidate, certificate, outcome)
@@ -198,19 +200,16 @@ class Decider:
         if not ladder:
             return self._keep_lossless(None)
         rungs = chain(ladder, self.search.bolder(ladder[-1]))
-        certificate = self._certificate(self._evidence(rungs, self._climbed))
+        certificate = self._certificate(self._climb(rungs))
         if certificate.chosen is None:
             return self._undecided(certificate)
-        return self._proven(self._climbed, certificate)
+        return self._proven(certificate)
 
-    def _evidence(
-        self, candidates: Iterable[Candidate], noted: list[Candidate] | None = None
-    ) -> Iterator[tuple[str, Evidence]]:
+    def _climb(self, rungs: Iterable[Candidate]) -> Iterator[tuple[str, Evidence]]:
         """Judge candidates one by one as their turn comes, and note them."""
-        for candidate in candidates:
+        for candidate in rungs:
             evidence = self.judged(candidate).evidence
-            if noted is not None:
-                noted.append(candidate)
+            self._climbed.append(candidate)
             yield candidate.label, evidence
 
     def _certificate(self, steps: Iterable[tuple[str, Evidence]]) -> Certificate:
@@ -219,10 +218,11 @@ class Decider:
         assert confidence is not None
         return fixed_sequence(steps, limit, confidence, seed=self.search.seed)
 
-    def _proven(self, rungs: Sequence[Candidate], certificate: Certificate) -> Decision:
+    def _proven(self, certificate: Certificate) -> Decision:
         """Keep the last rung that passed."""
-        assert certificate.chosen is not None
-        chosen, outcome = rungs[certificate.chosen], certificate.tested[certificate.chosen]
+        place = certificate.chosen
+        assert place is not None
+        chosen, outcome = self._climbed[place], certificate.tested[place]
         percent = 100 * certificate.confidence
         reason = f"the drop is within the limit with {percent:g} % confidence"
         return self._told(chosen, certificate, Verdict.MET, reason, outcome)

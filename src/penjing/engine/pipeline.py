@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from penjing.core.data import Part
     from penjing.core.measure import Measurement
     from penjing.core.metric import Metric
-    from penjing.core.model import Model, Port
+    from penjing.core.model import Model, Port, Weight
     from penjing.core.tensors import Array
     from penjing.engine.decide import Decision
 
@@ -125,26 +125,14 @@ def check_types(model: Model) -> None:
     Raises:
         UnsupportedError: which array is no array of real numbers.
     """
-    weights = model.weights()
-    total = sum(weight.tensor.nbytes for weight in weights.values())
-    for name, weight in weights.items():
-        if not weight.is_float and weight.tensor.nbytes > LARGE_LEFT_ALONE * total:
+    for name, weight in _large(model).items():
+        if not weight.is_float:
             raise UnsupportedError(
                 "--strict",
                 f"{name} ({weight.tensor.nbytes} bytes of {weight.tensor.dtype}) holds no real "
                 "numbers and can only be packed losslessly",
                 "run without --strict to accept this",
             )
-
-
-def _alike(first: Port, second: Port) -> bool:
-    """Tell whether two ports may hold the same thing: by type and shape, or by name."""
-    if first.dtype != second.dtype or len(first.shape) != len(second.shape):
-        return False
-    pairs = [pair for pair in zip(first.shape, second.shape, strict=True) if None not in pair]
-    if any(a != b for a, b in pairs):
-        return False
-    return bool(pairs) or second.name.startswith(first.name)
 
 
 def check_scale(job: Job, judge: Judge, proof: Judge) -> None:
@@ -180,12 +168,22 @@ def pick_metric(name: str, original: Running, part: Part) -> Metric:
 
 def _rebuilds(original: Running, outputs: Mapping[str, Array]) -> bool:
     """Tell whether the outputs look like an autoencoder's: shaped as the inputs, no shares."""
-    name, scores = next(iter(outputs.items()))
+    scores = next(iter(outputs.values()))
     if scores.dtype.kind != "f" or scores.ndim < 2:  # noqa: PLR2004  # one number per sample
         return False
     shapes = [port.shape[1:] for port in original.inputs if port.dtype.startswith("float")]
-    sums = np.asarray(outputs[name], np.float64).sum(axis=-1)
+    sums = scores.astype(np.float64).sum(axis=-1)
     return scores.shape[1:] in shapes and not np.allclose(sums, 1, atol=1e-3)
+
+
+def _alike(first: Port, second: Port) -> bool:
+    """Tell whether two ports may hold the same thing: by type and shape, or by name."""
+    if first.dtype != second.dtype or len(first.shape) != len(second.shape):
+        return False
+    pairs = [pair for pair in zip(first.shape, second.shape, strict=True) if None not in pair]
+    if any(a != b for a, b in pairs):
+        return False
+    return bool(pairs) or second.name.startswith(first.name)
 
 
 def fed_back(original: Running) -> tuple[str, ...]:
@@ -273,19 +271,19 @@ def left_alone(model: Model, decision: Decision) -> tuple[str, ...]:
     """Name every large array that the chosen recipe did not touch."""
     if not decision.chosen.recipe.steps:
         return ()
+    return tuple(
+        f"{name} ({weight.tensor.nbytes} bytes of {weight.tensor.dtype}) was "
+        "left alone and only packed losslessly"
+        for name, weight in _large(model).items()
+        if name not in decision.chosen.model.changed
+    )
+
+
+def _large(model: Model) -> dict[str, Weight]:
+    """Give the arrays whose being left alone matters."""
     weights = model.weights()
     total = sum(weight.tensor.nbytes for weight in weights.values())
-    untouched = [
-        name
-        for name, weight in weights.items()
-        if name not in decision.chosen.model.changed
-        and weight.tensor.nbytes > LARGE_LEFT_ALONE * total
-    ]
-    return tuple(
-        f"{name} ({weights[name].tensor.nbytes} bytes of {weights[name].tensor.dtype}) was "
-        "left alone and only packed losslessly"
-        for name in untouched
-    )
+    return {n: w for n, w in weights.items() if w.tensor.nbytes > LARGE_LEFT_ALONE * total}
 
 
 class _TimeIsUp(Exception):  # noqa: N818  # nothing has gone wrong
