@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "onnx", "onnxruntime", "sklearn", "skl2onnx", "scipy", "pandas", "pyarrow")
+HEAVY = (
+    "torch",
+    "accelerate",
+    "keras",
+    "onnx",
+    "onnxruntime",
+    "sklearn",
+    "skl2onnx",
+    "scipy",
+    "pandas",
+    "pyarrow",
+)
 
 
 SOURCE = Path(__file__).parents[1] / "src"

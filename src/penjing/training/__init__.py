@@ -1,0 +1,1 @@
+"""The training loop: PyTorch and Accelerate, imported only when something is trained."""
