@@ -14,10 +14,10 @@ import numpy as np
 
 from penjing.artifact import container, graph, text
 from penjing.artifact.container import Kind
-from penjing.artifact.files import read_file, write_file
 from penjing.artifact.header import from_json, to_json
 from penjing.artifact.limits import Limits
 from penjing.core.errors import FormatError
+from penjing.core.files import read_file, write_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from penjing.artifact import container
 from penjing.artifact.artifact import DEFAULT_LIMITS, Artifact
-from penjing.artifact.files import read_file
 from penjing.core.errors import FormatError
+from penjing.core.files import read_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penjing.artifact.files import write_file
 from penjing.core.errors import ConfigError, MissingExtraError
+from penjing.core.files import write_file
 from penjing.core.metric import decide
 
 if TYPE_CHECKING:

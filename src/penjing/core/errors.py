@@ -5,6 +5,7 @@
     * DataError           the data given do not fit the model or the task
     * ModelError          this is not a model we can read, or it does not run
     * UnsupportedError    this model cannot take this technique
+    * TrainingError       training went wrong: the loss became NaN
     * FormatError         a .penjing file is damaged, hostile or from a newer version
     * OutputError         a result could not be written
     * MissingExtraError   an optional dependency is not installed
@@ -38,6 +39,10 @@ class ModelError(PenjingError, ValueError):
 
 class UnsupportedError(PenjingError, TypeError):
     """This model cannot take this technique.  ``where`` is the technique or the weight."""
+
+
+class TrainingError(PenjingError, ArithmeticError):
+    """Training went wrong.  ``where`` is the step."""
 
 
 class FormatError(PenjingError, ValueError):

@@ -14,15 +14,19 @@ from penjing.core.errors import ConfigError, UnsupportedError
 from penjing.core.model import Observes
 from penjing.core.registry import TECHNIQUES
 from penjing.core.technique import Context, Observation, Technique
+from penjing.core.training import Distillation, Optimization, TrainingSettings, Trains
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from os import PathLike
 
     from penjing.core.model import Model
+    from penjing.core.training import Trainer
 
 T = TypeVar("T")
 
+SECTIONS: dict[str, Any] = {"training": Optimization, "distillation": Distillation}
+"""Sections about training, and what holds their settings."""
 LARGEST_SEED = 2**32 - 1
 EXAMPLE = "a recipe holds 'steps:' and below it lines such as '- use: round_to_nearest'"
 WORDS = {dict: "a table of settings", list: "a list", str: "text", int: "a whole number"}
@@ -47,15 +51,28 @@ class Recipe:
 
     steps: tuple[Step, ...]
     seed: int = 0
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    """How steps that train go about it: the sections ``training`` and ``distillation``."""
     source: str = field(default="", compare=False, repr=False)
     """The file it was read from, for errors."""
 
-    def check_supports(self, model: Model, observation: Observation | None = None) -> None:
+    @property
+    def trains(self) -> bool:
+        """Whether a step needs training data."""
+        return any(Trains in step.technique.needs for step in self.steps)
+
+    def check_supports(
+        self,
+        model: Model,
+        observation: Observation | None = None,
+        trainer: Trainer | None = None,
+    ) -> None:
         """Raise UnsupportedError, before any work is done, if a step cannot run.
 
         Args:
             model: what the recipe is meant for.
             observation: what calibration showed; None if there were no calibration data.
+            trainer: trains on the rows given for that; None if there are none.
         """
         observed = observation is not None and observation.statistics
         for number, step in enumerate(self.steps):
@@ -67,20 +84,35 @@ class Recipe:
                     f"{_name(step.technique)} needs calibration data",
                     "give some inputs of the model; labels are not needed",
                 )
+            if Trains in step.technique.needs and trainer is None:
+                raise UnsupportedError(
+                    self._place(number),
+                    f"{_name(step.technique)} needs training data",
+                    "give rows to train on, with --train or train=",
+                )
 
-    def apply(self, model: Model, observation: Observation | None = None) -> Model:
+    def apply(
+        self,
+        model: Model,
+        observation: Observation | None = None,
+        trainer: Trainer | None = None,
+    ) -> Model:
         """Check that every step can run on this model, then apply them in order.
 
         Args:
             model: stays as it is.
             observation: what calibration showed; None if there were no calibration data.
+            trainer: trains on the rows given for that; None if there are none.
 
         Raises:
             UnsupportedError: a step cannot run, or finds no weight to work on.
         """
-        self.check_supports(model, observation)
+        self.check_supports(model, observation, trainer)
+        seen = observation or Observation({}, {})
+        if trainer is not None:
+            trainer = trainer.configured(self.settings, self.seed)
         for number, step in enumerate(self.steps):
-            context = Context(self.seed, step.only, observation or Observation({}, {}))
+            context = Context(self.seed, step.only, seen, trainer)
             with self._placing_errors(number):
                 model = step.technique.apply(model, context)
         return model
@@ -116,7 +148,7 @@ class Recipe:
             raise ConfigError(where or "recipe", "is empty", EXAMPLE)
         hint = "write 'steps:' above the list" if isinstance(data, list) else EXAMPLE
         table = _expect(where or "recipe", data, dict, hint)
-        _check_keys(prefix, table, ("seed", "steps"))
+        _check_keys(prefix, table, ("seed", "steps", *SECTIONS))
         if "steps" not in table:
             raise ConfigError(
                 where or "recipe", "has no steps", "add 'steps:' with a list of techniques"
@@ -132,13 +164,21 @@ class Recipe:
         return cls(
             tuple(_read_step(f"{prefix}steps[{i}]", item) for i, item in enumerate(steps)),
             seed,
+            TrainingSettings(
+                **{name: _read_section(f"{prefix}{name}", name, table) for name in SECTIONS}
+            ),
             where,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Turn the recipe into plain data; the inverse of ``from_dict``."""
+        """Turn the recipe into plain data; the inverse of ``from_dict``.
+
+        Sections that say nothing but the defaults are left out where nothing is trained.
+        """
+        sections = {name: asdict(getattr(self.settings, name)) for name in SECTIONS}
         return {
             "seed": self.seed,
+            **(sections if self.trains or self.settings != TrainingSettings() else {}),
             "steps": [
                 {
                     "use": TECHNIQUES.name_of(type(step.technique)),
@@ -185,6 +225,17 @@ class Recipe:
 
         text: str = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
         return text
+
+
+def _read_section(where: str, name: str, table: dict[str, Any]) -> Any:
+    """Read one of the sections about training; its settings may be left out, or it all."""
+    kind = SECTIONS[name]
+    given = _expect(where, table.get(name, {}), dict, "write its settings below it, indented")
+    _check_keys(f"{where}.", given, [field.name for field in fields(kind)])
+    try:
+        return kind(**given)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error.where}", error.problem, error.hint) from None
 
 
 def _read_step(where: str, item: object) -> Step:

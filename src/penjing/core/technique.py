@@ -10,19 +10,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 import numpy as np
 
 from penjing.core.errors import UnsupportedError
-from penjing.core.fields import check_bounds
+from penjing.core.fields import Range, check_bounds
 from penjing.core.model import LayerKind, Observes
+from penjing.core.parametrizations import Encoded
+from penjing.core.training import Plan, Trains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from penjing.core.model import Model, Statistics, Walker, Weight
     from penjing.core.tensors import Array, Tensor
+    from penjing.core.training import Joint, Parametrization, Trainer
 
 
 class Prober(Protocol):
@@ -61,6 +64,8 @@ class Context:
         default_factory=lambda: Observation(MappingProxyType({}), MappingProxyType({}))
     )
     """Empty where there were no calibration data."""
+    trainer: Trainer | None = None
+    """Trains on the rows given for that; None where there are none."""
 
     def rng(self, name: str) -> np.random.Generator:
         """Random stream for one weight: the same however many weights come before it."""
@@ -140,3 +145,63 @@ class ObservingTechnique(WeightTechnique):
     """A technique that uses calibration statistics."""
 
     needs = (Observes,)
+
+
+@dataclass(frozen=True)
+class TrainingTechnique(Technique):
+    """A technique that learns: write ``parametrize`` and nothing else.
+
+    Weights of its ``kinds`` are trained as it says; all others that match, in the encoding
+    they are in.
+    """
+
+    needs = (Trains,)
+
+    epochs: Annotated[float, Range(0.0, 10000.0)] = 10.0
+    """Passes over the training data."""
+    learning_rate: Annotated[float, Range(0.0, 10.0)] = 1e-3
+    """Largest learning rate; 0 looks for one (learning-rate range test)."""
+
+    def apply(self, model: Model, context: Context) -> Model:
+        """Train the model, and give it with its weights as training left them.
+
+        Raises:
+            UnsupportedError: there are no training data, or nothing to train.
+            TrainingError: the loss became NaN again and again.
+        """
+        if context.trainer is None:
+            raise UnsupportedError(
+                type(self).__name__,
+                "needs training data",
+                "give rows to train on, with --train or train=",
+            )
+        chosen = self.chosen(model, context)
+        made = {
+            name: self.parametrize(weight, context)
+            if name in chosen
+            else Encoded(weight.tensor)
+            for name, weight in model.weights(context.only).items()
+            if name in chosen or self.keeps_training(weight)
+        }
+        plan = Plan(
+            made,
+            self.epochs,
+            self.learning_rate,
+            key=repr((self, context.only, context.seed)),
+            joint=self.joint(made),
+        )
+        held = context.trainer.fit(model, plan)
+        return model.with_weights({name: made[name].tensor(held[name]) for name in held})
+
+    def keeps_training(self, weight: Weight) -> bool:
+        """Tell whether a weight of no kind of its own is trained, in the encoding it is in."""
+        return weight.is_float and weight.kind is not LayerKind.OTHER
+
+    @abstractmethod
+    def parametrize(self, weight: Weight, context: Context) -> Parametrization:
+        """Say how one weight is made from what is trained."""
+
+    def joint(self, parametrizations: Mapping[str, Parametrization]) -> Joint | None:
+        """Give an update that needs all weights at once; None where there is none."""
+        del parametrizations
+        return None

@@ -17,7 +17,7 @@ import numpy as np
 from penjing.core.fields import Range, check_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from penjing.core.model import Model
     from penjing.core.tensors import Array, Tensor
@@ -30,7 +30,7 @@ def stop_gradient(array: Any) -> Any:
 
 def straight_through(value: Any, latent: Any) -> Any:
     """Give ``value``, with the gradient of ``latent`` (Bengio et al., arXiv:1308.3432)."""
-    return latent + stop_gradient(value - latent)
+    return stop_gradient(value) + (latent - stop_gradient(latent))
 
 
 def to_numpy(array: Any) -> Array:
@@ -83,6 +83,16 @@ class Parametrization(ABC):
         """Give a number to add to the loss, or None."""
         del held, moment
 
+    def slopes(self, held: Mapping[str, Any], moment: Moment) -> Mapping[str, Any]:
+        """Give, by parameter, a cost per unit of magnitude to be paid past the optimizer.
+
+        After each step every number moves towards zero, and not beyond, by its slope times
+        its present rate: the proximal step of a weighted L1 penalty, decoupled from the
+        optimizer's averages as weight decay is in AdamW.
+        """
+        del held, moment
+        return {}
+
     def update(self, held: Mapping[str, Any], moment: Moment) -> Mapping[str, Any]:
         """Give new values of parameters or buffers after a step; those left out stay."""
         del held, moment
@@ -101,6 +111,15 @@ Together = (
 )
 
 
+class Joint(Protocol):
+    """An update that needs all weights at once."""
+
+    def __call__(
+        self, held: Mapping[str, Mapping[str, Any]], moment: Moment
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Like ``Parametrization.update``, for all weights, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one training run does to a model."""
@@ -111,17 +130,19 @@ class Plan:
     """Passes over the training data."""
     learning_rate: float
     """Largest rate of the schedule."""
-    together: (
-        Callable[[Mapping[str, Mapping[str, Any]], Moment], Mapping[str, Mapping[str, Any]]]
-        | None
-    ) = None
-    """Updates that need all weights at once, after each step: like ``update``, by weight."""
+    key: str = ""
+    """What tells this run from others on the same model and data: every setting, as text."""
+    joint: Joint | None = None
+    """An update that needs all weights at once, after each step."""
     label: str = "training"
     """What to call the run."""
 
 
 class Trainer(Protocol):
     """Runs plans on training data; ``penjing.training`` has the one implementation."""
+
+    def configured(self, settings: TrainingSettings, seed: int) -> Trainer:
+        """Give a trainer on the same rows with the settings and the seed of a recipe."""
 
     def fit(self, model: Model, plan: Plan) -> dict[str, dict[str, Array]]:
         """Train; give everything that each parametrization held at the end.
@@ -174,7 +195,6 @@ class Trains(Protocol):
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["cosine", "one_cycle", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
-Augmentation = Literal["none", "shift", "shift_flip"]
 
 
 @dataclass(frozen=True)
@@ -195,8 +215,10 @@ class Optimization:
     """Norm that gradients are cut to; 0 leaves them as they are."""
     precision: Precision = "float32"
     """Number type of the forward pass (mixed precision for the 16-bit ones)."""
-    augmentation: Augmentation = "none"
-    """Change of images at random: shifted by up to an eighth of their size, and mirrored."""
+    shift: Annotated[int, Range(0, 64)] = 0
+    """Pixels by which images are shifted at random, at most."""
+    mirror: bool = False
+    """Whether every other image is mirrored, left to right."""
 
     def __post_init__(self) -> None:
         check_bounds(self)

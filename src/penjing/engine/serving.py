@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penjing.artifact.artifact import Artifact
-from penjing.artifact.files import read_file, write_file
 from penjing.core.data import Part
 from penjing.core.errors import ConfigError, DataError, ModelError
+from penjing.core.files import read_file, write_file
 from penjing.core.measure import Measurement
 from penjing.core.metric import choose_metric
 from penjing.core.registry import METRICS, RUNTIMES

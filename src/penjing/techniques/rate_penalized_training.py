@@ -1,0 +1,228 @@
+"""Rate-penalised training: the model learns to be short as well as right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from penjing.core.fields import Range
+from penjing.core.model import LayerKind
+from penjing.core.technique import Context, TrainingTechnique
+from penjing.core.tensors import Affine
+from penjing.core.training import Moment, Parametrization, straight_through
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penjing.core.model import Weight
+    from penjing.core.tensors import Array, Tensor
+
+__all__ = ["RatePenalizedTraining"]
+
+FIRST_STEP = 0.5
+"""Step to begin with, in standard deviations of the weights."""
+SMALLEST_STEP = 1e-3
+STEP_RATE = 0.3
+"""Learning rate of the logarithm of a step, relative to that of weights."""
+REFRESH_EVERY = 20
+"""Steps between looks at the codes: what each costs is learned from them."""
+SIZES = 16
+"""Magnitudes of codes that are told apart in what they cost."""
+PRIOR = 0.5
+LARGEST_EFFECT = 6.0
+
+
+@dataclass(frozen=True)
+class RatePenalizedTraining(TrainingTechnique):
+    """Train weights, steps and biases against the loss plus what their codes cost in bits.
+
+    Codes are rounded weights; a gradient passes straight through.  A code's cost is that of an
+    adaptive coder: whether it is zero depends on its row and its column (input channel and
+    kernel position for convolutions), which a factorised logistic model learns while training
+    goes on.  So whole rows and columns empty themselves.  The cost pulls every weight towards
+    zero past the optimizer's averages, which would drown it in the gradients' noise.
+
+    References:
+        Oktay et al., "Scalable Model Compression by Entropy Penalized Reparameterization",
+        ICLR 2020.
+        Wiedemann, Müller, Samek, "Compact and Computationally Efficient Representation of Deep
+        Neural Networks", IEEE TNNLS 2020 (entropy-constrained training).
+        Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019 (decoupling).
+    """
+
+    epochs: Annotated[float, Range(0.0, 10000.0)] = 20.0
+    """Passes over the training data."""
+    trade_off: Annotated[float, Range(0.0, 1e3)] = 1e-6
+    """Loss (nats, or relative energy) that one bit may save: larger is smaller and worse."""
+    ramp: Annotated[float, Range(0.0, 1.0)] = 0.5
+    """Share of the run over which the cost of bits rises to its full size."""
+
+    def keeps_training(self, weight: Weight) -> bool:
+        """Train nothing but what is chosen: that is every real number."""
+        del weight
+        return False
+
+    def parametrize(self, weight: Weight, context: Context) -> Parametrization:
+        """Give the weight codes of its own step."""
+        del context
+        return Coded(weight, self)
+
+
+@dataclass(frozen=True, eq=False)
+class Coded(Parametrization):
+    """A weight as codes times a step, and what the codes cost."""
+
+    source: Weight
+    technique: RatePenalizedTraining
+
+    @cached_property
+    def values(self) -> Array:
+        """The weight to begin with."""
+        return np.array(self.source.tensor.dense(), np.float32)
+
+    @cached_property
+    def axes(self) -> tuple[tuple[int, ...], ...]:
+        """Axes along which zeros gather: outputs, inputs, and positions of a kernel."""
+        count = self.values.ndim
+        if self.source.kind is LayerKind.BIAS or count < 2:  # noqa: PLR2004  # no matrix
+            return ()
+        return ((0,), (1,), tuple(range(2, count)))[: 2 + (count > 2)]  # noqa: PLR2004
+
+    def parameters(self) -> Mapping[str, Array]:
+        """Train the values, and the logarithm of the step."""
+        tensor = self.source.tensor
+        if isinstance(tensor, Affine) and tensor.scale.size == 1:
+            step = float(tensor.scale.reshape(()))
+        else:
+            spread = float(self.values.std()) if self.values.size else 0.0
+            largest = float(np.abs(self.values).max(initial=0.0))
+            step = max(FIRST_STEP * spread, SMALLEST_STEP * largest, 1e-30)
+        return {"values": self.values, "log_step": np.array(np.log(step), np.float32)}
+
+    def buffers(self) -> Mapping[str, Array]:
+        """Hold what codes cost: effects on the odds of not being zero, and slopes in bits."""
+        found = {
+            f"effect_{number}": np.zeros(self._shape_of(axes), np.float32)
+            for number, axes in enumerate(self.axes)
+        }
+        found["base"] = np.zeros((), np.float32)
+        found["first"] = np.ones(self.values.shape, np.float32)
+        found["further"] = np.ones(SIZES, np.float32)
+        found["saved"] = np.zeros((), np.float32)
+        return found
+
+    def _shape_of(self, axes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(size if axis in axes else 1 for axis, size in enumerate(self.values.shape))
+
+    def rates(self) -> Mapping[str, float]:
+        """Change the step slowly: it moves all weights at once."""
+        return {"log_step": STEP_RATE}
+
+    def weight(self, held: Mapping[str, Any]) -> Any:
+        """Round onto the grid."""
+        xp = array_namespace(held["values"])
+        step = xp.exp(held["log_step"])
+        inner = held["values"] / step
+        return straight_through(xp.round(inner), inner) * step
+
+    def penalty(self, held: Mapping[str, Any], moment: Moment) -> Any:
+        """Let a larger step pay off: it makes codes, and so their cost, smaller."""
+        # The number it stands for changes slowly: the one of the last look will do.
+        return -self._price(moment) * held["saved"] * held["log_step"]
+
+    def slopes(self, held: Mapping[str, Any], moment: Moment) -> Mapping[str, Any]:
+        """Pull every weight towards zero by what its code would save on the way."""
+        xp = array_namespace(held["values"])
+        step = xp.exp(held["log_step"])
+        cost = self._slopes(held, xp.abs(held["values"]) / step)
+        return {"values": cost * (self._price(moment) / step)}
+
+    def _price(self, moment: Moment) -> float:
+        """Loss per bit at a moment."""
+        ramp = self.technique.ramp
+        return self.technique.trade_off * (min(1.0, moment.progress / ramp) if ramp else 1.0)
+
+    def _slopes(self, held: Mapping[str, Any], sizes: Any) -> Any:
+        """Give bits per step: between 0 and 1 by row and column, beyond by the size."""
+        xp = array_namespace(sizes)
+        places = xp.clip(xp.floor(sizes), 1, SIZES)
+        flat = xp.reshape(xp.astype(places, xp.int64) - 1, (-1,))
+        further = xp.reshape(xp.take(held["further"], flat, axis=0), sizes.shape)
+        return xp.where(sizes < 1, held["first"], further)
+
+    def update(self, held: Mapping[str, Any], moment: Moment) -> Mapping[str, Any]:
+        """Learn what codes cost from the codes there are."""
+        if (moment.step % REFRESH_EVERY and moment.step > 1) or not prod(self.values.shape):
+            return {}
+        xp = array_namespace(held["values"])
+        sizes = xp.abs(held["values"]) / xp.exp(held["log_step"])
+        codes = xp.round(sizes)
+        model = self._odds(held, xp.clip(codes, 0, 1), rounds=5 if moment.step <= 1 else 1)
+        lengths = _lengths(codes)
+        # log2 of the odds of zero: what a code pays for not being zero.
+        first = xp.clip(lengths[0] - model["odds"] / np.log(2), 0, None)
+        further = xp.concat([lengths[1:] - lengths[:-1], lengths[-1:] - lengths[-2:-1]])
+        del model["odds"]
+        found = {**model, "first": first + xp.zeros_like(codes), "further": further}
+        return {**found, "saved": xp.sum(self._slopes(found, sizes) * sizes)}
+
+    def _odds(self, held: Mapping[str, Any], active: Any, rounds: int) -> dict[str, Any]:
+        """Fit log odds of not being zero: a base plus an effect of each axis, by scaling.
+
+        Iterative proportional fitting: each effect moves until as many codes are expected to
+        be non-zero along its axis as there are.
+        """
+        xp = array_namespace(active)
+        base = held["base"]
+        effects = {
+            f"effect_{number}": held[f"effect_{number}"] for number in range(len(self.axes))
+        }
+        mean = float(xp.mean(active))
+        prior = min(20 * max(mean, 1e-6), PRIOR)
+        for _ in range(rounds):
+            for number, axes in enumerate(self.axes):
+                others = tuple(axis for axis in range(active.ndim) if axis not in axes)
+                expected = xp.sum(
+                    _share(sum(effects.values()) + base), axis=others, keepdims=True
+                )
+                counted = xp.sum(active, axis=others, keepdims=True)
+                moved = xp.log((counted + prior) / (expected + prior))
+                name = f"effect_{number}"
+                effects[name] = xp.clip(
+                    effects[name] + xp.clip(moved, -2, 2), -LARGEST_EFFECT, LARGEST_EFFECT
+                )
+            total = sum(effects.values()) + base + xp.zeros_like(active)
+            wrong = (xp.sum(active) + PRIOR) / (xp.sum(_share(total)) + PRIOR)
+            base = base + xp.clip(xp.log(wrong), -2, 2)
+        return {**effects, "base": base, "odds": sum(effects.values()) + base}
+
+    def tensor(self, held: Mapping[str, Array]) -> Tensor:
+        """Give codes and step."""
+        step = np.exp(np.asarray(held["log_step"], np.float32))
+        codes = np.round(held["values"] / step)
+        return Affine.encode(codes.astype(np.int64), step)
+
+
+def _share(odds: Any) -> Any:
+    xp = array_namespace(odds)
+    return 1 / (1 + xp.exp(-odds))
+
+
+def _lengths(codes: Any) -> Any:
+    """Bits for sign and size of codes that are not zero, by size, from how often each occurs.
+
+    A geometric prior stands in for sizes that do not occur.
+    """
+    xp = array_namespace(codes)
+    flat = xp.clip(xp.reshape(codes, (-1,)), 0, SIZES)
+    counts = xp.stack(
+        [xp.sum(xp.astype(flat == size, xp.float32)) for size in range(1, SIZES + 1)]
+    )
+    prior = 0.3 * 0.5 ** xp.arange(SIZES, dtype=xp.float32)
+    counts = counts + prior
+    return 1 - xp.log(counts / xp.sum(counts)) / np.log(2)

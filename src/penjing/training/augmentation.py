@@ -1,0 +1,47 @@
+"""Changing images at random, so that few of them go further."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import pad
+
+IMAGE_AXES = 4
+
+
+def augmented(
+    inputs: dict[str, torch.Tensor], shift: int, generator: torch.Generator, *, mirror: bool
+) -> dict[str, torch.Tensor]:
+    """Shift, and maybe mirror, every image: inputs with four axes, the last two in space.
+
+    Pixels that come in from outside are zero.
+    """
+    if not (shift or mirror):
+        return inputs
+    return {
+        name: _moved(array, shift, generator, mirror=mirror)
+        if array.ndim == IMAGE_AXES
+        else array
+        for name, array in inputs.items()
+    }
+
+
+def _moved(
+    images: torch.Tensor, shift: int, generator: torch.Generator, *, mirror: bool
+) -> torch.Tensor:
+    count, _, height, width = images.shape
+
+    def draw(below: int) -> torch.Tensor:
+        return torch.randint(below, (count,), generator=generator)
+
+    rows = draw(2 * shift + 1)[:, None] + torch.arange(height)
+    columns = draw(2 * shift + 1)[:, None] + torch.arange(width)
+    if mirror:
+        turned = draw(2).bool()
+        columns[turned] = columns[turned].flip(1)
+    padded = pad(images, (shift, shift, shift, shift))
+    device = images.device
+    which = torch.arange(count, device=device)[:, None, None]
+    found: torch.Tensor = padded[
+        which, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]
+    ]
+    return found.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,189 @@
+"""Runs a technique's plan on training data: the model's function, its teachers, the loop."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from penjing.core.errors import UnsupportedError
+from penjing.core.training import Function, Moment, Plan, TrainingSettings, Trains
+from penjing.training.checkpoints import Checkpoints
+from penjing.training.learner import Learner
+from penjing.training.loop import Pace, Run
+from penjing.training.losses import Objective, mean_of, total_loss
+from penjing.training.rows import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penjing.core.data import Part
+    from penjing.core.model import Model
+    from penjing.core.tensors import Array
+    from penjing.training.rows import Sample
+
+SOME_ROWS = 256
+"""Rows by whose outputs the loss is chosen."""
+
+
+def quiet(phase: str, share: float, note: str = "") -> None:
+    """Show nothing."""
+    del phase, share, note
+
+
+@dataclass(eq=False)
+class TorchTrainer:
+    """Trains models with PyTorch, through Accelerate; see ``penjing.core.training.Trainer``."""
+
+    part: Part
+    """Rows to train on."""
+    teachers: tuple[Model, ...]
+    """Whose outputs count beside the labels: the original, as a rule."""
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    progress: Callable[[str, float, str], None] = quiet
+
+    def configured(self, settings: TrainingSettings, seed: int) -> TorchTrainer:
+        """Give a trainer on the same rows with the settings and the seed of a recipe."""
+        return replace(self, settings=settings, seed=seed)
+
+    def fit(self, model: Model, plan: Plan) -> dict[str, dict[str, Array]]:
+        """Train; give everything that each parametrization held at the end."""
+        key = self._key(model, plan)
+        known = self.checkpoints.result(key)
+        if known is not None:
+            self.progress(plan.label, 1.0, "done before")
+            return known
+        trainee = self._trainee(model, plan)
+        run = Run(
+            trainee,
+            self._rows,
+            self.settings.training,
+            plan.epochs,
+            plan.learning_rate,
+            self.seed,
+            key,
+            self.checkpoints,
+            lambda share, note: self.progress(plan.label, share, note),
+        )
+        run.go()
+        found = trainee.module.arrays()
+        self.checkpoints.finish(key, found)
+        return found
+
+    @cached_property
+    def _rows(self) -> Rows:
+        model = self.teachers[0]
+        axes = {port.name: port.batch_axis for port in model.backend.inputs(model.native)}
+        return Rows(self.part, axes)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The output that is trained, by the first teacher's outputs and the labels."""
+        rows = type(self.part)(self.part.dataset, self.part.rows[:SOME_ROWS])
+        model = self.teachers[0]
+        (batch,) = rows.batches(SOME_ROWS)
+        outputs = model.backend.predict(model.to_native(), batch.inputs)
+        labels = self.part.labels
+        made = Objective.of(outputs, batch.labels, self.part.dataset.source)
+        if labels is not None:
+            name = next(iter(outputs)) if made.output not in outputs else made.output
+            made.check(outputs[name], labels, self.part.dataset.labels_where)
+        return made
+
+    def _trainee(self, model: Model, plan: Plan) -> _Student:
+        function = function_of(model)
+        features: tuple[str, ...] = ()
+        if self.settings.distillation.features > 0:
+            features = function.milestones
+        return _Student(
+            Learner(function, plan),
+            self.objective,
+            self.settings,
+            [function_of(teacher) for teacher in self.teachers],
+            features,
+        )
+
+    def _key(self, model: Model, plan: Plan) -> str:
+        """Digest all that decides the result of a run."""
+        seen = hashlib.sha256()
+        for each in (model, *self.teachers):
+            for name, weight in sorted(each.weights().items()):
+                array = np.ascontiguousarray(weight.tensor.dense())
+                told = (name, type(weight.tensor).__name__, array.shape, array.dtype.str)
+                seen.update(repr(told).encode() + array.tobytes())
+        rows = np.ascontiguousarray(self.part.rows)
+        seen.update(self.part.dataset.digest.encode() + rows.tobytes())
+        told_last = (plan.key, plan.epochs, plan.learning_rate, self.settings, self.seed)
+        seen.update(repr(told_last).encode())
+        return seen.hexdigest()
+
+
+@dataclass(eq=False)
+class _Student:
+    """A learner with its loss."""
+
+    module: Learner
+    objective: Objective
+    settings: TrainingSettings
+    teachers: list[Function]
+    features: tuple[str, ...]
+
+    def groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        return self.module.groups(learning_rate, weight_decay)
+
+    def loss(
+        self, module: Any, sample: Sample, moment: Moment
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, labels = sample
+        distillation = self.settings.distillation
+        teacher = None
+        if labels is None or distillation.weight > 0 or self.features:
+            with torch.no_grad():
+                given = [
+                    each({}, inputs, watch=self.features if first else ())
+                    for first, each in _first_of(self.teachers)
+                ]
+                teacher = mean_of(self.objective, given)
+        detach = self.features if distillation.local else ()
+        outputs, penalty = module(inputs, moment, watch=self.features, detach=detach)
+        loss = total_loss(
+            self.objective,
+            distillation,
+            outputs,
+            labels,
+            teacher=teacher,
+            features=self.features,
+        )
+        shown = loss
+        if self.settings.training.l1:
+            loss = loss + self.settings.training.l1 * self.module.magnitude()
+        return (loss if penalty is None else loss + penalty), shown
+
+    def after(self, moment: Moment, pace: Pace) -> None:
+        self.module.shrink(moment, pace)
+        self.module.update(moment)
+
+
+def _first_of(functions: list[Function]) -> list[tuple[bool, Function]]:
+    return [(number == 0, each) for number, each in enumerate(functions)]
+
+
+def function_of(model: Model) -> Function:
+    """Convert a model; weights changed so far are what they are now.
+
+    Raises:
+        UnsupportedError: its backend, or one of its operators, cannot be trained.
+    """
+    if not isinstance(model.backend, Trains):
+        raise UnsupportedError(
+            model.backend.name,
+            "models of this backend cannot be trained",
+            "give an ONNX file or a PyTorch module",
+        )
+    return model.backend.function(model.to_native())
