@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penjing.core.errors import ModelError
+from penjing.core.errors import MissingExtraError, ModelError
 from penjing.core.model import Model, Weight
 from penjing.core.registry import RUNTIMES
 from penjing.core.template import Template, swap
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from penjing.core.model import Port, Walker
     from penjing.core.runtime import Session
     from penjing.core.tensors import Array
+    from penjing.core.training import Function
 
 __all__ = ["Onnx"]
 
@@ -122,6 +124,14 @@ class Onnx:
             runtime=RUNTIMES.load(RUNTIME)(),
             threads=min(os.cpu_count() or 1, 8),
         )
+
+    def function(self, native: OnnxModel) -> Function:
+        """Give the model as a differentiable function; see ``Trains``."""
+        if find_spec("torch") is None:
+            raise MissingExtraError("torch", "training")
+        from penjing.backends.onnx_support.differentiable.function import OnnxFunction
+
+        return OnnxFunction(native)
 
     def template(self, native: OnnxModel) -> Template:
         """Give the serialized model with its arrays cut out."""

@@ -1,0 +1,1 @@
+"""ONNX graphs as differentiable functions in PyTorch; imported only for training."""

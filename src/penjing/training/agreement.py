@@ -1,0 +1,65 @@
+"""Whether a model computes the same where it is trained and where it will run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from penjing.core.errors import UnsupportedError
+from penjing.core.training import to_numpy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penjing.core.model import Backend
+    from penjing.core.tensors import Array
+    from penjing.core.training import Function
+
+TOLERANCE = 1e-3
+"""Root of the mean squared difference, over that of the values; share of whole numbers."""
+SMALLEST = 1e-30
+MOST_DIFFERENT = 0.01
+"""Share of whole numbers (labels) that may differ: near ties are decided by the last bits."""
+
+
+def agrees(
+    backend: Backend, native: Any, function: Function, inputs: Mapping[str, Array]
+) -> None:
+    """Compare a function with what the backend predicts, on one batch.
+
+    Raises:
+        UnsupportedError: an output differs; the error names the first one.
+    """
+    expected = backend.predict(native, inputs)
+    given = {name: torch.from_numpy(np.array(array)) for name, array in inputs.items()}
+    with torch.no_grad():
+        found = function({}, given)
+    for name, tensor in found.items():
+        array = to_numpy(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
+        problem = _difference(array, np.asarray(expected[name]))
+        if problem:
+            raise UnsupportedError(
+                f"output {name!r}",
+                f"is not the same in training as in use: {problem}",
+                "this is an error of the conversion for training; please report the model",
+            )
+
+
+def _difference(found: Array, expected: Array) -> str:
+    """Say how two arrays differ; nothing if they agree."""
+    if found.shape != expected.shape:
+        return f"its shape is {list(found.shape)} instead of {list(expected.shape)}"
+    if expected.dtype.kind not in "fc":
+        share = float(np.mean(found != expected)) if expected.size else 0.0
+        return f"{share:.1%} of the values differ" if share > MOST_DIFFERENT else ""
+    odd = ~np.isfinite(expected)
+    if not np.array_equal(found[odd], expected[odd].astype(found.dtype), equal_nan=True):
+        return "it differs where it is not finite"
+    one, other = found[~odd].astype(np.float64), expected[~odd].astype(np.float64)
+    scale = float(np.sqrt(np.mean(other**2))) if other.size else 0.0
+    distance = float(np.sqrt(np.mean((one - other) ** 2))) if other.size else 0.0
+    if distance > TOLERANCE * max(scale, SMALLEST):
+        return f"it is off by {distance:.3g}, where values are about {scale:.3g}"
+    return ""
