@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from penjing.artifact.artifact import Artifact
 from penjing.core.budget import Budget
@@ -14,7 +14,7 @@ from penjing.core.errors import ConfigError, ModelError, UnsupportedError
 from penjing.core.model import Model
 from penjing.core.recipe import Recipe
 from penjing.core.registry import BACKENDS
-from penjing.engine.job import Job, Result, silent
+from penjing.engine.job import Effort, Job, Result, silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,6 +86,9 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     metric: str = "auto",
     calibration: object = None,
     test: object = None,
+    train: object = None,
+    effort: Effort = "auto",
+    checkpoints: str | Path | None = None,
     target: str | None = None,
     recipe: Recipe | str | Path | None = None,
     seed: int = 0,
@@ -107,6 +110,12 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         metric: name of a metric; ``auto`` chooses by outputs and labels.
         calibration: unlabelled rows for calibration, instead of a part of ``data``.
         test: rows for certification, instead of a part of ``data``.
+        train: rows to train on, with labels or without; nothing else sees them.
+        effort: how far to go: ``post-training`` quantizes what is there, ``reconstruct``
+            trains towards the original's outputs, ``train`` towards the labels of ``train``;
+            ``auto`` takes the cheapest that meets the budget.
+        checkpoints: folder in which unfinished training is kept; the same call goes on from
+            there, to the same result.
         target: name of the label column of tables.
         recipe: steps to apply instead of searching, or the path of their YAML file.
         seed: of every random choice; the same seed gives the same file.
@@ -139,6 +148,9 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         data=opened(data),
         calibration=None if calibration is None else opened(calibration),
         test=None if test is None else opened(test),
+        train=None if train is None else opened(train),
+        effort=_checked_effort(effort),
+        checkpoints=None if checkpoints is None else Path(checkpoints),
         metric=metric,
         budget=budget,
         recipe=steps,
@@ -151,6 +163,8 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
                 "--data": data,
                 "--calibration": calibration,
                 "--test": test,
+                "--train": train,
+                "--effort": effort if effort != "auto" else None,
                 "--target": target,
                 "--metric": metric,
             },
@@ -161,7 +175,8 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         ),
         progress=progress,
     )
-    given = [each for each in (job.data, job.test, job.calibration) if each is not None]
+    sources = (job.data, job.test, job.calibration, job.train)
+    given = [each for each in sources if each is not None]
     with placing(called, ports, given, metric):
         return pipeline.compress(job)
 
@@ -176,6 +191,13 @@ def _checked_budget(given: object) -> Budget:
             "such as penjing.Budget(max_drop=0.005) or penjing.Budget(max_size='100kB')",
         )
     return given
+
+
+def _checked_effort(given: str) -> Effort:
+    known = get_args(Effort)
+    if given not in known:
+        raise ConfigError("effort", f"must be one of {', '.join(known)}, got {given!r}")
+    return cast("Effort", given)
 
 
 def _read_recipe(given: object) -> Recipe | None:

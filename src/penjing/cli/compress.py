@@ -25,6 +25,7 @@ from penjing.core.budget import (
 )
 from penjing.core.errors import ConfigError, OutputError
 from penjing.core.recipe import LARGEST_SEED, Recipe
+from penjing.engine.job import Effort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,7 @@ class Files:
     data: Path
     calibration: Path | None
     test: Path | None
+    train: Path | None
     recipe: Path | None
     output: Path
     report: Path | None
@@ -56,7 +58,15 @@ class Files:
         paths.check_data(self.data, "--data")
         paths.check_data(self.calibration, "--calibration")
         paths.check_data(self.test, "--test")
-        inputs = (self.model, self.data, self.calibration, self.test, self.recipe)
+        paths.check_data(self.train, "--train")
+        inputs = (
+            self.model,
+            self.data,
+            self.calibration,
+            self.test,
+            self.train,
+            self.recipe,
+        )
         paths.check_output(self.output, "--output", inputs)
         paths.check_ending(self.output, "--output", OTHERS, "a .penjing file")
         paths.check_report(self.report, inputs, self.output)
@@ -80,6 +90,14 @@ def compress(  # noqa: PLR0913  # one parameter for each option
             metavar="FILE",
             help="Rows for the certificate, instead of a part of --data; nothing else sees "
             "them.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rows to train on, with labels or without; nothing else sees them.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -120,6 +138,15 @@ def compress(  # noqa: PLR0913  # one parameter for each option
             rich_help_panel=SEARCH,
         ),
     ] = None,
+    effort: Annotated[
+        Effort,
+        typer.Option(
+            help="How far to go: quantize what is there (post-training), train towards the "
+            "original's outputs (reconstruct) or the labels of --train (train); auto takes "
+            "the cheapest that meets the budget.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "auto",
     seed: Annotated[
         int | None,
         typer.Option(
@@ -137,6 +164,15 @@ def compress(  # noqa: PLR0913  # one parameter for each option
             metavar="TIME",
             help="End the search after 90s, 1m30s or 1h with the best so far; proof and timing "
             "come after it.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where unfinished training is kept, for the same command to go on from; the "
+            "output's name with .checkpoints unless given. Removed at the end.",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -186,8 +222,9 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     from penjing import api
 
     target_file = output or Path(f"{model.stem}.penjing")
-    files = Files(model, data, calibration, test, recipe, target_file, report)
+    files = Files(model, data, calibration, test, train, recipe, target_file, report)
     files.check()
+    folder = checkpoints or target_file.with_name(f"{target_file.name}.checkpoints")
     steps = None if recipe is None else Recipe.load(recipe)
     if steps is not None and seed is not None:
         steps = replace(steps, seed=seed)
@@ -206,6 +243,9 @@ def compress(  # noqa: PLR0913  # one parameter for each option
             calibration=None if calibration is None else str(calibration),
             test=None if test is None else str(test),
             target=target,
+            train=None if train is None else str(train),
+            effort=effort,
+            checkpoints=folder,
             recipe=steps,
             seed=chosen_seed,
             time_limit_s=limit_s,

@@ -169,7 +169,12 @@ SEARCH_SHARE = 0.4
 
 
 def split(
-    data: Dataset, calibration: Dataset | None, test: Dataset | None, seed: int
+    data: Dataset,
+    calibration: Dataset | None,
+    test: Dataset | None,
+    seed: int,
+    *,
+    train: Dataset | None = None,
 ) -> Splits:
     """Divide rows at random, with a seed; sets given for a purpose override it.
 
@@ -178,11 +183,12 @@ def split(
         calibration: unlabelled rows for calibration, if given.
         test: rows for certification, if given.
         seed: of the shuffle.
+        train: rows to train on, if given: they serve nothing else.
 
     Raises:
         DataError: there are too few rows to divide, or two of the sets are the same rows.
     """
-    _check_distinct(data, calibration, test)
+    _check_distinct(data, calibration, test, train)
     parts = 1 + (calibration is None) + (test is None)
     if len(data) < parts:
         count = "1 row" if len(data) == 1 else f"{len(data)} rows"
@@ -208,7 +214,7 @@ def split(
 
 def _check_distinct(*given: Dataset | None) -> None:
     """Refuse one set for two purposes: what is measured there would mean nothing."""
-    purposes = ("data", "calibration", "test")
+    purposes = ("data", "calibration", "test", "train")
     first: dict[str, str] = {}
     for purpose, dataset in zip(purposes, given, strict=True):
         if dataset is None:

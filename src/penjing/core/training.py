@@ -141,6 +141,13 @@ class Plan:
 class Trainer(Protocol):
     """Runs plans on training data; ``penjing.training`` has the one implementation."""
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is more to learn from than the original's outputs."""
+
+    def clear(self) -> None:
+        """Remove what unfinished and finished runs have left on disk."""
+
     def configured(self, settings: TrainingSettings, seed: int) -> Trainer:
         """Give a trainer on the same rows with the settings and the seed of a recipe."""
 

@@ -27,6 +27,8 @@ class Candidate:
     artifact: Artifact
     judgement: Judgement
     seconds: float
+    learned: bool = False
+    """Whether it was trained on labels: it may be right where the original is wrong."""
 
     @property
     def size_bytes(self) -> int:

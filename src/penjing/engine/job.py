@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from penjing.core.budget import Budget
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from penjing.artifact.artifact import Artifact
     from penjing.core.data import Dataset
     from penjing.core.model import Model
     from penjing.core.recipe import Recipe
     from penjing.core.report import Report
     from penjing.engine.search import Progress
+
+
+Effort = Literal["auto", "post-training", "reconstruct", "train"]
+"""How far the search goes: quantizing what is there; training without labels towards the
+original's outputs; training with labels.  ``auto`` takes the cheapest that meets the budget."""
 
 
 def silent(phase: str, share: float, note: str = "") -> None:
@@ -31,6 +38,11 @@ class Job:
     data: Dataset
     calibration: Dataset | None = None
     test: Dataset | None = None
+    train: Dataset | None = None
+    """Rows to train on; nothing else sees them."""
+    effort: Effort = "auto"
+    checkpoints: Path | None = None
+    """Folder where unfinished training is kept; None keeps nothing."""
     metric: str = "auto"
     budget: Budget = field(default_factory=Budget)
     recipe: Recipe | None = None

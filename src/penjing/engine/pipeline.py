@@ -17,7 +17,7 @@ from penjing.core.model import MATRIX_KINDS
 from penjing.core.recipe import LARGEST_SEED, Recipe
 from penjing.core.registry import METRICS
 from penjing.core.technique import Observation
-from penjing.engine import evidence_header, reporting
+from penjing.engine import efforts, evidence_header, reporting, training
 from penjing.engine.candidate import GIVEN
 from penjing.engine.decide import Decider
 from penjing.engine.evaluate import Batching, run_all
@@ -30,7 +30,7 @@ from penjing.engine.running import Running
 from penjing.engine.search import TIME_IS_UP, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from penjing.artifact.artifact import Artifact
     from penjing.core.data import Part
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from penjing.core.model import Model, Port, Weight
     from penjing.core.tensors import Array
     from penjing.engine.decide import Decision
+    from penjing.training.trainer import TorchTrainer
 
 LARGE_LEFT_ALONE = 0.05
 """Share of the original's bytes beyond which an untouched array deserves a warning."""
@@ -56,7 +57,9 @@ def compress(job: Job) -> Result:
     check_weights(job.model)
     if job.strict:
         check_types(job.model)
-    splits = split(job.data, job.calibration, job.test, job.seed)
+    efforts.check(job)
+    splits = split(job.data, job.calibration, job.test, job.seed, train=job.train)
+    training.warn_of_overlap(job.train, splits)
     job.progress("splitting data", 1.0, splits.describe())
     original = Running(job.model)
     metric = pick_metric(job.metric, original, splits.search)
@@ -87,6 +90,8 @@ def compress(job: Job) -> Result:
         larger = f"the file is no smaller than the model as it came ({before} bytes)"
         warnings += (f"{larger}: a model so small gains less than its evidence takes",)
     warnings += fed_back(original)
+    if search.trainer is not None and not search.stopped:
+        search.trainer.clear()
     report = reporting.build(
         job, splits, search, decision, proof, artifact, times, clock.seconds(), warnings
     )
@@ -214,8 +219,8 @@ def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
     )
     search.attempt(Recipe((), job.seed), "lossless")
 
-    def step(phase: str, share: float) -> None:
-        job.progress(phase, share)
+    def step(phase: str, share: float, note: str = "") -> None:
+        job.progress(phase, share, note)
         if time.monotonic() >= deadline:
             raise _TimeIsUp
 
@@ -229,10 +234,12 @@ def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
                 classes=judge.metric.bounded,
             )
             clock.stop("observe")
+        trainer = _trainer(job, splits, step)
         if job.recipe is not None:
+            search.trainer = trainer
             search.attempt(job.recipe, GIVEN)
         else:
-            search.run()
+            efforts.run(job, search, splits, trainer)
     except KeyboardInterrupt:
         search.stopped = "the search was interrupted"
         job.progress("interrupted", 1.0, "keeping the best result so far")
@@ -240,6 +247,25 @@ def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
         search.stopped = TIME_IS_UP
     clock.stop("search")
     return search
+
+
+def _trainer(
+    job: Job, splits: Splits, progress: Callable[[str, float, str], None]
+) -> TorchTrainer | None:
+    """Make a trainer where something will be trained."""
+    wanted = (
+        job.recipe.trains if job.recipe is not None else job.effort in {"train", "reconstruct"}
+    )
+    may = job.recipe is None and job.effort == "auto" and job.budget.max_size_bytes is not None
+    if not (wanted or (may and training.is_installed())):
+        return None
+    return training.trainer_for(
+        job.model,
+        training.training_part(splits, job.train),
+        seed=job.seed,
+        checkpoints=job.checkpoints,
+        progress=progress,
+    )
 
 
 def _written(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from penjing.core.budget import Budget
     from penjing.core.model import Model
     from penjing.core.technique import Observation
+    from penjing.core.training import Trainer
     from penjing.engine.judging import Judge
 
 PROBING: dict[str, Any] = {"probe_at": True}
@@ -90,6 +91,8 @@ class Search:
     seed: int
     deadline: float
     """``time.monotonic()`` at which to stop with what there is."""
+    trainer: Trainer | None = None
+    """Trains on the rows given for that; None where there are none."""
     candidates: list[Candidate] = field(default_factory=list)
     stopped: str = ""
     """What ended the search early, for people; empty where nothing did."""
@@ -101,14 +104,18 @@ class Search:
         started = time.monotonic()
         same = sum(known.label.partition(" #")[0] == label for known in self.candidates)
         label = f"{label} #{same + 1}" if same else label
-        compressed = without_losses(self.model, recipe.apply(self.model, self.observation))
+        made = recipe.apply(self.model, self.observation, self.trainer)
+        compressed = without_losses(self.model, made)
         artifact = pack(compressed, {})
         judgement = self.judge.judge(Running(compressed.decoded()))
         seconds = time.monotonic() - started
         self.slowest = max(self.slowest, seconds)
-        made = Candidate(label, recipe, compressed, artifact, judgement, seconds)
-        self.candidates.append(made)
-        return made
+        learned = recipe.trains and self.trainer is not None and self.trainer.has_labels
+        candidate = Candidate(
+            label, recipe, compressed, artifact, judgement, seconds, learned=learned
+        )
+        self.candidates.append(candidate)
+        return candidate
 
     @property
     def out_of_time(self) -> bool:
@@ -124,7 +131,7 @@ class Search:
             return
         plain: dict[str, Any] = {"sequential": False}
         found = self._approach(
-            self._first_guess(), plain, steps=5, close=0.3, phase="finding the trade-off"
+            self.first_guess(), plain, steps=5, close=0.3, phase="finding the trade-off"
         )
         if self.out_of_time:
             return
@@ -132,6 +139,17 @@ class Search:
         final = self._approach(trade_off, settings, steps=5, close=0.05, phase="refining")
         self._fill_ladder(final, settings)
         self._step_back(final, settings)
+
+    def sketch(self) -> None:
+        """Find about the boldest trade-off with plain passes: where training begins."""
+        if self.worthwhile:
+            self._approach(
+                self.first_guess(),
+                {"sequential": False},
+                steps=5,
+                close=0.3,
+                phase="finding the trade-off",
+            )
 
     @property
     def worthwhile(self) -> bool:
@@ -146,7 +164,8 @@ class Search:
         limit = self.budget.max_size_bytes
         return limit is None or candidate.size_bytes + HEADER_RESERVE_BYTES <= limit
 
-    def _first_guess(self) -> float:
+    def first_guess(self) -> float:
+        """Guess a trade-off to begin with, by the limit and the number of weights."""
         weights = self.model.weights().values()
         count = sum(w.tensor.dense().size for w in weights if w.is_float)
         allowed = self.budget.max_drop if self.budget.max_drop is not None else 0.005
@@ -216,14 +235,20 @@ class Search:
         favours the lucky.  Where the model gives probabilities, they tell what to expect
         (``penjing.engine.expectation``).  Elsewhere the drop is taken proportional to the
         divergence, which is hardly noisy, with the factor that fits all candidates so far.
+        What has learned from labels may know better than the original: there, only counting
+        is fair.
         """
         judgement = candidate.judgement
+        if candidate.learned:
+            return judgement.drop
         if judgement.expected is not None:
             return self._correction() * judgement.expected
         return self._drop_per_divergence() * judgement.divergence
 
     def within(self, candidate: Candidate, limit: float) -> bool:
         """Tell whether neither the expected nor the counted drop exceeds a limit."""
+        if candidate.learned:
+            return self.expected_drop(candidate) <= limit
         estimate = self.point_estimate(candidate)
         if self.budget.confidence is None:
             estimate += self._allowance(candidate)
@@ -232,7 +257,7 @@ class Search:
     def _correction(self) -> float:
         """Compare expected with counted drops, over candidates up to three times the limit."""
         limit = 3 * (self.budget.max_drop or 0.005)
-        known = [c.judgement for c in self.candidates]
+        known = [c.judgement for c in self.candidates if not c.learned]
         near = [j for j in known if j.expected is not None and 0 < j.expected <= limit]
         samples = len(self.judge.part)
         return correction(
@@ -269,7 +294,9 @@ class Search:
 
     def _drop_per_divergence(self) -> float:
         """Fit drop = slope x divergence over all candidates, noisier ones counting less."""
-        known = [c.judgement for c in self.candidates if c.judgement.divergence > 0]
+        known = [
+            c.judgement for c in self.candidates if c.judgement.divergence > 0 and not c.learned
+        ]
         if not known:
             return 0.0
         moved = np.array([j.divergence for j in known])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +34,8 @@ class Checkpoints:
     """A folder of training runs; without one, nothing is kept."""
 
     folder: Path | None = None
+    runs: set[str] = field(default_factory=set, compare=False)
+    """Runs that were asked for."""
 
     def load(self, run: str) -> dict[str, Any] | None:
         """Give the state of an unfinished run; None where there is none, or it is damaged."""
@@ -91,7 +94,19 @@ class Checkpoints:
         assert unfinished is not None
         unfinished.unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Remove what these runs have left, and the folder if that was all."""
+        for run in sorted(self.runs):
+            for ending in (UNFINISHED, FINISHED):
+                path = self._path(run, ending)
+                if path is not None:
+                    path.unlink(missing_ok=True)
+        if self.folder is not None:
+            with suppress(OSError):  # it holds something else, or was never made
+                self.folder.rmdir()
+
     def _path(self, run: str, ending: str) -> Path | None:
+        self.runs.add(run)
         return None if self.folder is None else self.folder / f"{run[:32]}{ending}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from penjing.core.errors import UnsupportedError
+from penjing.core.parametrizations import Encoded
 from penjing.core.training import Function, Moment, Plan, TrainingSettings, Trains
 from penjing.training.checkpoints import Checkpoints
 from penjing.training.learner import Learner
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from penjing.core.tensors import Array
     from penjing.training.rows import Sample
 
+TIMED_STEPS = 5
+OVERHEAD = 1.5
+"""Time of a whole step over that of its two passes through the model."""
 SOME_ROWS = 256
 """Rows by whose outputs the loss is chosen."""
 
@@ -47,6 +52,15 @@ class TorchTrainer:
     seed: int = 0
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     progress: Callable[[str, float, str], None] = quiet
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is more to learn from than the teachers' outputs."""
+        return self.part.labels is not None
+
+    def clear(self) -> None:
+        """Remove what unfinished and finished runs have left on disk."""
+        self.checkpoints.clear()
 
     def configured(self, settings: TrainingSettings, seed: int) -> TorchTrainer:
         """Give a trainer on the same rows with the settings and the seed of a recipe."""
@@ -75,6 +89,22 @@ class TorchTrainer:
         found = trainee.module.arrays()
         self.checkpoints.finish(key, found)
         return found
+
+    def seconds_per_step(self, model: Model) -> float:
+        """Measure about how long a step of training takes."""
+        plan = Plan(
+            {n: Encoded(w.tensor) for n, w in model.weights().items() if w.is_float}, 1.0, 1e-3
+        )
+        trainee = self._trainee(model, plan)
+        size = min(self.settings.training.batch_size, len(self._rows))
+        sample = self._rows.__getitems__(list(range(size)))
+        seconds = []
+        for _ in range(TIMED_STEPS):
+            started = time.monotonic()
+            loss, _ = trainee.loss(trainee.module, sample, Moment(0, 1, 0.0))
+            loss.backward()  # type: ignore[no-untyped-call]
+            seconds.append(time.monotonic() - started)
+        return OVERHEAD * float(np.median(seconds))
 
     @cached_property
     def _rows(self) -> Rows:

@@ -1,0 +1,240 @@
+"""How far a search goes: quantizing what is there, training without labels, training with them.
+
+Training is searched like quantizing: one trade-off between loss and bits orders all
+candidates, and the boldest that the search split lets pass is sought with few runs, since
+each takes minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penjing.core.errors import ConfigError
+from penjing.core.recipe import Recipe
+from penjing.engine.training import unlabelled
+
+if TYPE_CHECKING:
+    from penjing.core.data import Splits
+    from penjing.core.tensors import Array
+    from penjing.engine.candidate import Candidate
+    from penjing.engine.job import Job
+    from penjing.engine.search import Search
+    from penjing.training.trainer import TorchTrainer
+
+STEPS = 9400
+"""Steps of a training run; epochs follow from it and the number of rows."""
+FEWEST_EPOCHS, MOST_EPOCHS = 5.0, 400.0
+BATCH = 128
+MOST_RUNS = 4
+"""Training runs of one search."""
+BOLDER = 1.8
+"""Factor of the trade-off from one run to the next, while the limit is not between two."""
+CLOSE = 1.12
+"""Factor between two trade-offs, one within the limit and one beyond, at which to stop."""
+FROM_QUANTIZING = 8.0
+"""Trade-off to begin with, relative to the one that quantizing alone has found."""
+TIME_OF_RUN = 0.45
+"""Share of the time left that one run may take, where time is limited."""
+
+
+def check(job: Job) -> None:
+    """Refuse efforts that need what was not given.
+
+    Raises:
+        ConfigError: there are no rows to train on, or nothing would use them.
+    """
+    if job.effort == "train" and job.train is None:
+        raise ConfigError(
+            "effort",
+            "'train' needs rows to train on",
+            "give them with --train (train= in Python), or choose 'reconstruct'",
+        )
+    if job.train is not None and job.effort == "post-training" and job.recipe is None:
+        raise ConfigError(
+            "effort",
+            "'post-training' would not use the rows of --train",
+            "leave one of them out",
+        )
+
+
+def run(job: Job, search: Search, splits: Splits, trainer: TorchTrainer | None) -> None:
+    """Search as far as the job says; candidates are left in ``search``."""
+    if job.effort in {"auto", "post-training"}:
+        search.run()
+        if job.effort == "post-training" or met(search) or search.stopped:
+            return
+    else:
+        search.sketch()
+    if search.stopped or trainer is None:
+        return
+    if job.effort in {"auto", "reconstruct"}:
+        _Trained(job, search, splits, unlabelled(trainer), labelled=False).run()
+    if job.train is not None and job.effort != "reconstruct" and not search.stopped:
+        if job.effort == "auto" and met(search):
+            return
+        _Trained(job, search, splits, trainer, labelled=True).run()
+
+
+def met(search: Search) -> bool:
+    """Tell whether a candidate keeps every limit, as far as the search split tells."""
+    limit = search.budget.max_drop
+    return any(
+        search.fits(candidate) and (limit is None or search.within(candidate, limit))
+        for candidate in search.candidates
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Trained:
+    """Looks for the boldest trade-off of rate-penalised training."""
+
+    job: Job
+    search: Search
+    splits: Splits
+    trainer: TorchTrainer
+    labelled: bool
+    within: list[float] = field(default_factory=list, init=False)
+    beyond: list[float] = field(default_factory=list, init=False)
+
+    def run(self) -> None:
+        self.search.trainer = self.trainer
+        epochs, changes = self._epochs(), self._augmentation()
+        seconds = self.trainer.seconds_per_step(self.search.model)
+        epochs = self._affordable(epochs, seconds)
+        minutes = seconds * epochs * self._steps_per_epoch() / 60
+        self.search.progress(
+            "training",
+            0.0,
+            f"about {max(minutes, 0.1):.1f} min a run, {MOST_RUNS} runs at most",
+        )
+        trade_off = self._first()
+        for number in range(MOST_RUNS):
+            if self.search.out_of_time:
+                return
+            candidate = self._try(trade_off, epochs, changes)
+            (self.within if self._passes(candidate) else self.beyond).append(trade_off)
+            drop = candidate.judgement.drop
+            self.search.progress(
+                "training",
+                (number + 1) / MOST_RUNS,
+                f"{candidate.size_bytes} bytes, drop {drop:+.2%}",
+            )
+            following = self._next()
+            if following is None:
+                return
+            trade_off = following
+
+    def _try(self, trade_off: float, epochs: float, changes: dict[str, Any]) -> Candidate:
+        settings = {"use": "rate_penalized_training", "trade_off": float(f"{trade_off:.3g}")}
+        recipe = Recipe.from_dict(
+            {
+                "seed": self.search.seed,
+                "training": {"batch_size": BATCH, **changes},
+                "steps": [{**settings, "epochs": float(f"{epochs:.4g}")}],
+            }
+        )
+        kind = "trained" if self.labelled else "reconstructed"
+        return self.search.attempt(recipe, f"{kind} {trade_off:.3g}")
+
+    def _passes(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate is within the limit; with one on size alone, above it."""
+        limit = self.search.budget.max_drop
+        if limit is None:
+            return not self.search.fits(candidate)
+        return self.search.within(candidate, limit)
+
+    def _next(self) -> float | None:
+        """Go on beyond what has passed, back from what has not, or between the two."""
+        if self.within and self.beyond:
+            low, high = max(self.within), min(self.beyond)
+            return math.sqrt(low * high) if high > CLOSE * low else None
+        return max(self.within) * BOLDER if self.within else min(self.beyond) / BOLDER**2
+
+    def _first(self) -> float:
+        known = [
+            step["trade_off"]
+            for candidate in self.search.candidates
+            for step in candidate.recipe.to_dict()["steps"]
+            if step["use"] == "rate_distortion" and self._passes(candidate)
+        ]
+        return FROM_QUANTIZING * max(known, default=self.search.first_guess())
+
+    def _steps_per_epoch(self) -> float:
+        return max(1.0, len(self.trainer.part) / BATCH)
+
+    def _epochs(self) -> float:
+        return min(max(STEPS / self._steps_per_epoch(), FEWEST_EPOCHS), MOST_EPOCHS)
+
+    def _affordable(self, epochs: float, seconds_per_step: float) -> float:
+        """Train for a shorter time where time is limited."""
+        left = self.search.deadline - time.monotonic()
+        if not math.isfinite(left):
+            return epochs
+        most = TIME_OF_RUN * max(left, 0.0) / (seconds_per_step * self._steps_per_epoch())
+        return max(min(epochs, most), 0.1)
+
+    def _augmentation(self) -> dict[str, Any]:
+        """Change images in the ways that the original does not mind."""
+        return kept_by(self.search, self.splits)
+
+
+SHIFTS = (4, 2, 1)
+MIND = 0.05
+"""Share of decisions that a change of images may turn, beyond which it is not used."""
+LOOKED_AT = 512
+
+
+def kept_by(search: Search, splits: Splits) -> dict[str, Any]:
+    """Find out which changes of images leave the original's decisions as they are.
+
+    Whoever mistakes a shifted or mirrored image for another class was not trained on such, and
+    has no use for them.
+    """
+    from penjing.core.metric import decide
+
+    model = search.model
+    part = splits.calibration
+    batch = part.dataset.take(part.rows[:LOOKED_AT])
+    images = {name: array for name, array in batch.inputs.items() if array.ndim == IMAGE_AXES}
+    if len(images) != 1:
+        return {}
+    ((name, array),) = images.items()
+
+    def decided(changed: Array) -> Array | None:
+        outputs = model.backend.predict(model.native, {**batch.inputs, name: changed})
+        found = decide(outputs)
+        return None if found is None else found.predicted
+
+    plain = decided(array)
+    if plain is None:
+        return {}
+
+    def minds(changes: list[Array]) -> bool:
+        turned = [np.mean(decided(changed) != plain) for changed in changes]
+        return float(np.mean(turned)) > MIND
+
+    found: dict[str, Any] = {}
+    shift = next((s for s in SHIFTS if not minds(_shifted(array, s))), 0)
+    if shift:
+        found["shift"] = shift
+    if not minds([array[..., ::-1].copy()]):
+        found["mirror"] = True
+    return found
+
+
+IMAGE_AXES = 4
+
+
+def _shifted(images: Array, pixels: int) -> list[Array]:
+    """Shift by so many pixels to each side; zeros come in."""
+    padded = np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
+    height, width = images.shape[2:]
+    return [
+        np.ascontiguousarray(padded[:, :, top : top + height, left : left + width])
+        for top, left in ((0, pixels), (2 * pixels, pixels), (pixels, 0), (pixels, 2 * pixels))
+    ]
