@@ -96,7 +96,7 @@ def _activations(site: Site) -> tuple[str, ...]:
     parts = [given[at : at + size] for at in range(0, len(given), size)] or [usual]
     allowed = {usual, ("relu",)} if op == "RNN" else {usual}
     if parts[0] not in allowed or any(part != parts[0] for part in parts):
-        raise site.refusal(f"with activations {', '.join(given)}")
+        raise site.refusal(f"with activations {', '.join(site.get('activations'))}")
     return parts[0]
 
 
