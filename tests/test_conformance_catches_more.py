@@ -10,6 +10,7 @@ import pytest
 
 from penjing.core.model import LayerKind, Model, Port, Statistics, Weight
 from penjing.core.tensors import Affine, Array, Dense, Tensor
+from penjing.core.training import to_numpy
 from penjing.testing import backend_cases, encoding_cases, models
 from penjing.testing.backends import CHECKS as BACKEND_CHECKS
 from penjing.testing.encodings import CHECKS as ENCODING_CHECKS
@@ -205,6 +206,23 @@ class FillsHalf(Arrays):
         return replace(template, slots=template.slots[:-1])
 
 
+class TrainsOnCopies(Arrays):
+    def function(self, native: Chain) -> Any:
+        import torch
+
+        class Copied:
+            milestones = ()
+
+            def __call__(self, weights: Any, inputs: Any, **_: Any) -> dict[str, Any]:
+                arrays = {name: to_numpy(weight) for name, weight in weights.items()}
+                written = backend.write_weights(native, arrays)
+                found = backend.predict(written, {n: to_numpy(x) for n, x in inputs.items()})
+                return {n: torch.from_numpy(y).requires_grad_() for n, y in found.items()}
+
+        backend = self
+        return Copied()
+
+
 @dataclass(frozen=True)
 class Fault:
     backend: type[Arrays]
@@ -227,11 +245,14 @@ BACKEND_FAULTS = [
     Fault(Moody, "predicts_alike"),
     Fault(ObservesTurned, "observes_each_input"),
     Fault(FillsHalf, "template_fills"),
+    Fault(TrainsOnCopies, "trains"),
 ]
 
 
 @pytest.mark.parametrize("fault", BACKEND_FAULTS, ids=lambda fault: fault.backend.__name__)
 def test_each_fault_of_a_backend_is_caught(fault: Fault) -> None:
+    if fault.caught == "trains":
+        pytest.importorskip("torch", reason="training needs PyTorch")
     found: dict[str, Any] = {}
     for _, (check, build) in backend_cases({"it": fault.build}):
         try:

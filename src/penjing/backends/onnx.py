@@ -131,7 +131,7 @@ class Onnx:
             raise MissingExtraError("torch", "training")
         from penjing.backends.onnx_support.differentiable.function import OnnxFunction
 
-        return OnnxFunction(native)
+        return OnnxFunction(native, self.outputs(native))
 
     def template(self, native: OnnxModel) -> Template:
         """Give the serialized model with its arrays cut out."""

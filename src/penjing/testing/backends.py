@@ -6,11 +6,13 @@ A check takes a model builder and raises AssertionError when the promise is brok
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from penjing.core.model import MATRIX_KINDS, Exports, LayerKind, Model, Observes, Statistics
+from penjing.core.training import Trains, to_numpy
 from penjing.testing import models
 from penjing.testing.models import Build
 
@@ -175,6 +177,47 @@ def check_template_fills(build: Build) -> None:
     assert model.backend.original_bytes(model.native) > 0
 
 
+def check_trains(build: Build) -> None:
+    """The differentiable form computes what the model does, from weights that are given.
+
+    Gradients reach each matrix.  Where PyTorch is missing there is nothing to check.
+    """
+    model = build()
+    if not isinstance(model.backend, Trains) or find_spec("torch") is None:
+        return
+    import torch
+
+    function = model.backend.function(model.native)
+    given = {name: torch.from_numpy(array) for name, array in models.inputs(model).items()}
+    whole = {
+        name: weight.tensor.dense()
+        for name, weight in model.weights().items()
+        if weight.kind in MATRIX_KINDS and weight.is_float
+    }
+    half = {name: array * array.dtype.type(0.5) for name, array in whole.items()}
+    written = Model(model.backend.write_weights(model.native, half), model.backend)
+    trained = {
+        name: torch.from_numpy(array.copy()).requires_grad_() for name, array in half.items()
+    }
+    found = function(trained, given, watch=function.milestones)
+    for expected, values in (
+        (outputs(model), function({}, given)),
+        (outputs(written), {name: value.detach() for name, value in found.items()}),
+    ):
+        for name, value in values.items():
+            if name in expected:
+                np.testing.assert_allclose(
+                    to_numpy(value), expected[name], rtol=1e-3, atol=1e-4, err_msg=name
+                )
+    assert set(function.milestones) <= set(found), "milestones cannot be watched"
+    floats = [value for value in found.values() if value.is_floating_point()]
+    sum(value.square().sum() for value in floats).backward()
+    for name, weight in trained.items():
+        assert weight.grad is not None, f"no gradient reaches {name}"
+        assert bool(torch.isfinite(weight.grad).all()), f"{name}: gradient is not finite"
+        assert bool(weight.grad.any()), f"gradient of {name} is zero"
+
+
 CHECKS: tuple[BackendCheck, ...] = (
     check_knows_its_own,
     check_weights_are_consistent,
@@ -186,6 +229,7 @@ CHECKS: tuple[BackendCheck, ...] = (
     check_predicts_alike,
     check_observes_each_input,
     check_template_fills,
+    check_trains,
 )
 
 

@@ -15,10 +15,11 @@ from penjing.backends.onnx_support.differentiable.program import Program, execut
 from penjing.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from penjing.backends.onnx import OnnxModel
     from penjing.backends.onnx_support.differentiable.graph import Graph, Stored
+    from penjing.core.model import Port
 
 WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
 """Types of inputs that PyTorch can do little with."""
@@ -31,14 +32,14 @@ class OnnxFunction:
     call only runs them.
     """
 
-    def __init__(self, native: OnnxModel) -> None:
-        """Read the graph.
+    def __init__(self, native: OnnxModel, outputs: Sequence[Port]) -> None:
+        """Read the graph of a model with these outputs.
 
         Raises:
             UnsupportedError: it has an operator that cannot be trained; the error names it.
         """
         self.native = native
-        self.graph = read_graph(native)
+        self.graph = read_graph(native, outputs)
         _check(self.graph)
         self._values: dict[str, tuple[str, ...]] = {}
         for value, stored in self.graph.stored.items():

@@ -14,12 +14,13 @@ from penjing.backends.onnx_support.scopes import STANDARD_DOMAINS, is_constant, 
 from penjing.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import onnx
 
     from penjing.backends.onnx import OnnxModel
     from penjing.backends.onnx_support.reading import Cut
+    from penjing.core.model import Port
     from penjing.core.tensors import Array
 
 BITS: Mapping[str, torch.dtype] = {
@@ -27,6 +28,7 @@ BITS: Mapping[str, torch.dtype] = {
 }
 """Types that NumPy lacks: arrays hold their bits."""
 HIDDEN: Mapping[str, tuple[str, ...]] = {
+    "ai.onnx.ml.Imputer": ("imputed_value_floats",),
     "ai.onnx.ml.LinearClassifier": ("coefficients", "intercepts"),
     "ai.onnx.ml.LinearRegressor": ("coefficients", "intercepts"),
     "ai.onnx.ml.Scaler": ("offset", "scale"),
@@ -74,7 +76,8 @@ class Graph:
     """Values, indices and shape of sparse arrays, by value."""
     kinds: Mapping[str, str]
     """ONNX names of number types of inputs and arrays."""
-    output_kinds: Mapping[str, str]
+    output_types: Mapping[str, str]
+    """NumPy names of number types of outputs."""
 
     def needed(self, wanted: set[str]) -> list[Node]:
         """Give the nodes that these values depend on, in order."""
@@ -88,7 +91,7 @@ class Graph:
         return found[::-1]
 
 
-def read_graph(native: OnnxModel) -> Graph:
+def read_graph(native: OnnxModel, outputs: Sequence[Port]) -> Graph:
     """Parse the main graph of a model; functions are put in place of their calls.
 
     Raises:
@@ -100,7 +103,7 @@ def read_graph(native: OnnxModel) -> Graph:
 
         model = inline_local_functions(model)
     reader = _Reader(native.cut, native)
-    return reader.read(model)
+    return reader.read(model, outputs)
 
 
 class _Reader:
@@ -112,7 +115,7 @@ class _Reader:
         self.sparse: dict[str, tuple[Stored, Stored, tuple[int, ...]]] = {}
         self.opsets: dict[str, int] = {}
 
-    def read(self, model: onnx.ModelProto) -> Graph:
+    def read(self, model: onnx.ModelProto, outputs: Sequence[Port]) -> Graph:
         self.opsets = {
             "" if item.domain in STANDARD_DOMAINS else item.domain: item.version
             for item in model.opset_import
@@ -128,15 +131,14 @@ class _Reader:
         given = [item for item in graph.input if item.name not in self.stored]
         kinds = {name: stored.kind for name, stored in self.stored.items()}
         kinds |= {item.name: _port_kind(item) for item in given}
-        outputs = {item.name: _port_kind(item) for item in graph.output}
         return Graph(
             tuple(nodes),
             tuple(item.name for item in given),
-            tuple(name for name, kind in outputs.items() if kind != "string"),
+            tuple(port.name for port in outputs if port.dtype != "str"),
             self.stored,
             self.sparse,
             kinds,
-            outputs,
+            {port.name: port.dtype for port in outputs},
         )
 
     def _tensor(self, tensor: onnx.TensorProto) -> Stored:
@@ -216,15 +218,19 @@ class _Reader:
         if held is not None:
             return self.native.weights[held].tensor.dense().ravel().tolist()
         value = helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            return value.decode("utf-8", "replace")
-        return value if isinstance(value, (int, float)) else list(value)
+        if isinstance(value, (int, float)):
+            return value
+        return _text(value) if isinstance(value, bytes) else [_text(item) for item in value]
 
     def array(self, stored: Stored) -> Array:
         array = stored.array
         if array is None:
             array = self.native.weights[stored.name].tensor.dense().reshape(stored.shape)
         return array
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _port_kind(item: onnx.ValueInfoProto) -> str:
@@ -238,7 +244,7 @@ def _port_kind(item: onnx.ValueInfoProto) -> str:
 def to_tensor(array: Array, stored: Stored) -> Tensor:
     """Make a tensor of an array that the graph keeps as ``stored``, on the CPU."""
     kind = stored.kind
-    array = np.ascontiguousarray(array)
+    array = np.ascontiguousarray(array).reshape(array.shape)  # which it makes of () else
     if kind in BITS:
         bits = array.view(f"int{8 * array.dtype.itemsize}").copy()
         return torch.from_numpy(bits).view(BITS[kind])

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from penjing.backends.onnx_support.differentiable.elementwise import ELEMENTWISE
 from penjing.backends.onnx_support.differentiable.indexing import INDEXING
 from penjing.backends.onnx_support.differentiable.layers import LAYERS
+from penjing.backends.onnx_support.differentiable.learning import LEARNING
 from penjing.backends.onnx_support.differentiable.pooling import POOLING
+from penjing.backends.onnx_support.differentiable.quantizing import QUANTIZING
+from penjing.backends.onnx_support.differentiable.recurrent import RECURRENT
+from penjing.backends.onnx_support.differentiable.resizing import RESIZING
 from penjing.backends.onnx_support.differentiable.shapes import SHAPES
 
 if TYPE_CHECKING:
@@ -21,6 +25,10 @@ OPERATORS: Mapping[str, Maker] = {
     **LAYERS,
     **POOLING,
     **SHAPES,
+    **RESIZING,
+    **RECURRENT,
+    **QUANTIZING,
+    **LEARNING,
 }
 """What makes the operation of a node, by operator."""
 

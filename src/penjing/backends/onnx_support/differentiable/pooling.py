@@ -145,7 +145,8 @@ def _norm(order: int) -> Callable[..., Tensor]:
         if not x.is_floating_point():
             total: Tensor = x.abs().sum(axes, keepdim)
             return total
-        return torch.linalg.vector_norm(x, order, axes, keepdim)
+        size: Tensor = torch.linalg.vector_norm(x, order, axes, keepdim)
+        return size
 
     return norm
 

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from penjing.backends.onnx_support.differentiable.node import Constants, Operation, Site
+from penjing.backends.onnx_support.differentiable.node import (
+    TORCH_TYPES,
+    Constants,
+    Operation,
+    Site,
+)
 from penjing.backends.onnx_support.differentiable.operators import HOST_FROM, OPERATORS
 from penjing.core.errors import UnsupportedError
 
@@ -136,6 +141,7 @@ class _Scheduler:
         for name in order:
             if name not in self.results:
                 self.results[name] = self._read(name, on_host=False)
+            self._make_whole(name)
         results = tuple((name, self.results[name]) for name in order)
         given = tuple(numbers[len(self.graph.inputs) :])
         return Schedule(self._forgetting(), results, tuple(self.values), given)
@@ -194,6 +200,15 @@ class _Scheduler:
             source = self.numbers[name, not on_host]
             self.steps.append(Step(lambda x: x.to(target), (source,), (number,)))
         return number
+
+    def _make_whole(self, name: str) -> None:
+        """Turn an output that is whole numbers in the graph into them."""
+        kind = self.graph.output_types.get(name, "float")
+        if "int" in kind:
+            number = self._number((f"{name}#whole", False))
+            dtype = TORCH_TYPES[kind]
+            self.steps.append(Step(lambda x: x.to(dtype), (self.results[name],), (number,)))
+            self.results[name] = number
 
     def _mark(self, name: str) -> None:
         """Keep a value that is watched, and detach it for later nodes."""

@@ -84,7 +84,7 @@ def _split(site: Site) -> Operation:
     single = len(site.node.outputs) == 1
 
     def run(x: Tensor, sizes: list[int] | None = None) -> Any:
-        parts = torch.split(x, sizes or written or -(-x.shape[axis] // count), axis)  # type: ignore[no-untyped-call]
+        parts = torch.split(x, sizes or written or -(-x.shape[axis] // count), axis)
         return parts[0] if single else parts
 
     return listed(site, run)
