@@ -1,0 +1,1 @@
+"""The networks that templates are made of, in PyTorch; no plug-ins here."""
