@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penjing.core.tensors import Array
     from penjing.engine.benching import Timing
     from penjing.engine.search import Progress
-    from penjing.engine.serving import Evaluation
+    from penjing.engine.serving import Evaluation, Form, Unpacked
 
 __all__ = [
     "bench",
@@ -282,16 +282,27 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
     return load_session(_as_path(path), threads=threads)
 
 
-def unpack(path: str | Path, output: str | Path) -> int:
-    """Write the plain ONNX model of a ``.penjing`` file; return its size in bytes.
+def unpack(path: str | Path, output: str | Path, *, form: Form = "float") -> Unpacked:
+    """Write the plain ONNX model of a ``.penjing`` file.
+
+    Args:
+        path: of the ``.penjing`` file.
+        output: the ``.onnx`` file to write.
+        form: what becomes of quantized weights: ``float`` numbers, or with ``qdq`` the integers
+            of the file behind ``DequantizeLinear``.  Both compute the same; where activations
+            are quantized too, runtimes compute the second one in integers.
+
+    Returns:
+        Its size in bytes, and which of its weights are integers.
 
     Raises:
+        ConfigError: there is no such form.
         FormatError: the file is damaged, hostile or newer.
         OutputError: the model cannot be written.
     """
     from penjing.engine.serving import unpack as write
 
-    return write(_as_path(path), output)
+    return write(_as_path(path), output, form)
 
 
 def evaluate(

@@ -102,6 +102,7 @@ def refused(penjing: Run, here: Path, *arguments: object) -> str:
         (["unpack", "small.penjing", "-o", "nowhere/o.onnx"], "no folder"),
         (["unpack", "small.penjing", "-o", "o.txt"], "but an .onnx file would be written"),
         (["unpack", "small.penjing", "-o", "small.penjing"], "the inputs"),
+        (["unpack", "small.penjing", "-o", "o.onnx", "--form", "int4"], "known: float, qdq"),
         (["techniques", "gptk"], "did you mean 'gptq'?"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from penjing import load
+from penjing import load, wrap
 from penjing.cli.screen import plain, printable, size
 from penjing.cli.techniques import describe
 from penjing.core.registry import TECHNIQUES
+from penjing.engine.packing import pack
 from penjing.testing.onnx_zoo import draw, graph
 
 if TYPE_CHECKING:
@@ -216,6 +217,28 @@ def test_unpack_gives_a_valid_model_of_the_same_outputs(
     with np.load("new.npz") as rows:
         plainly = load("plain.onnx").run({"x": rows["x"]})["y"]
     np.testing.assert_array_equal(plainly, scores)
+
+
+def test_unpack_gives_integers_of_the_same_outputs(
+    here: Path, penjing: Run, scores: Any
+) -> None:
+    told = penjing("unpack", "small.penjing", "-o", "qdq.onnx", "--form", "qdq", "--json").json
+    assert told["bytes"] == (here / "qdq.onnx").stat().st_size
+    assert told["integers"] == ["w1", "w2", "w3"]
+    assert told["quantized_activations"] == 0
+    with np.load("new.npz") as rows:
+        found = load("qdq.onnx").run({"x": rows["x"]})["y"]
+    np.testing.assert_allclose(found, scores, rtol=1e-5, atol=1e-6)
+    shown = penjing("unpack", "small.penjing", "-o", "qdq.onnx", "--form", "qdq").out
+    assert "3 weights are 8-bit integers: w1, w2, w3" in shown
+    assert "no faster" in shown
+
+
+def test_unpack_says_that_nothing_is_stored_as_integers(here: Path, penjing: Run) -> None:
+    pack(wrap("model.onnx"), {}).save(here / "plain.penjing")
+    asked = ("unpack", "plain.penjing", "-o", "qdq.onnx", "--form", "qdq")
+    assert penjing(*asked, "--json").json["integers"] == []
+    assert "No weight is stored as 8-bit integers" in penjing(*asked).out
 
 
 def test_techniques_are_all_listed(penjing: Run) -> None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from penjing.backends.onnx_support.reading import Cut
     from penjing.backends.onnx_support.roles import Role
-    from penjing.core.model import Port, Walker
+    from penjing.core.model import IntegerModel, Port, Walker
     from penjing.core.runtime import Session
-    from penjing.core.tensors import Array
+    from penjing.core.tensors import Array, Tensor
     from penjing.core.training import Function
 
 __all__ = ["Onnx"]
@@ -140,6 +140,14 @@ class Onnx:
     def original_bytes(self, native: OnnxModel) -> int:
         """Size of the file as it came, external data included."""
         return native.cut.original_bytes
+
+    def with_integers(
+        self, plain: bytes, template: Template, tensors: Mapping[str, Tensor]
+    ) -> IntegerModel:
+        """Put the codes of weights in place of the weights, as a QDQ model."""
+        from penjing.backends.onnx_support.integers import with_integers
+
+        return with_integers(plain, template, tensors)
 
     def _session(self, native: OnnxModel) -> Session:
         if native.session is None:

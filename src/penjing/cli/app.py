@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,20 +13,27 @@ from penjing.cli.options import (
     AllowMissing,
     Data,
     File,
+    Form,
     Json,
     LabelMetric,
     Packed,
     Shape,
     Target,
     check_metric,
+    read_form,
     read_shapes,
     shapes_line,
 )
 from penjing.cli.running import BAD_INPUT, MET
 from penjing.cli.screen import Screen, printable, size, table
 
+if TYPE_CHECKING:
+    from penjing.engine.serving import Unpacked
+
 NO_MODELS = (".penjing", ".txt", *OTHERS[1:])
 """Endings of files that are no plain model."""
+SHOWN_NAMES = 6
+"""Weights whose names fit a line."""
 
 app = typer.Typer(
     add_completion=False,
@@ -242,6 +249,19 @@ def predict(  # noqa: PLR0913  # one parameter for each option
     return MET
 
 
+def _integers(done: Unpacked) -> str:
+    """Say which weights are integers, and what they are good for."""
+    names = done.integers
+    if not names:
+        return "No weight is stored as 8-bit integers: all are floats"
+    count = "1 weight is" if len(names) == 1 else f"{len(names):,} weights are"
+    more = ", ..." if len(names) > SHOWN_NAMES else ""
+    shown = f"{count} 8-bit integers: {', '.join(names[:SHOWN_NAMES])}{more}"
+    if done.quantized_activations:
+        return shown
+    return f"{shown}\nActivations are floats: this form is smaller, but no faster"
+
+
 @app.command()
 def unpack(
     file: Packed,
@@ -249,22 +269,38 @@ def unpack(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The .onnx file to write.")
     ],
+    form: Form = "float",
     as_json: Json = False,
 ) -> int:
     """Write the plain ONNX model, which runs anywhere.
+
+    Both forms give the same outputs. Where activations are quantized too, runtimes compute
+    the qdq form in integers, which is faster.
 
     Example: penjing unpack small.penjing -o plain.onnx
     """
     from penjing import api
 
+    wanted = read_form(form)
     paths.check_model(file)
     paths.check_output(output, "--output", (file,))
     paths.check_ending(output, "--output", NO_MODELS, "an .onnx file")
-    count = api.unpack(str(file), str(output))
+    done = api.unpack(str(file), str(output), form=wanted)
     screen = Screen(as_json)
-    screen.json({"file": str(file), "output": str(output), "bytes": count})
+    screen.json(
+        {
+            "file": str(file),
+            "output": str(output),
+            "form": form,
+            "bytes": done.size_bytes,
+            "integers": list(done.integers),
+            "quantized_activations": done.quantized_activations,
+        }
+    )
     if screen.talks:
-        screen.out.print(f"Wrote {output} ({size(count)})", soft_wrap=True)
+        screen.out.print(f"Wrote {output} ({size(done.size_bytes)})", soft_wrap=True)
+        if form != "float":
+            screen.out.print(printable(_integers(done)), soft_wrap=True)
     return MET
 
 

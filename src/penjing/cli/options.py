@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -63,6 +63,27 @@ Shape = Annotated[
         help="Shape of an input, such as image=1x3x224x224; may be given for several.",
     ),
 ]
+
+Form = Annotated[
+    str,
+    typer.Option(
+        metavar="FORM",
+        help="float for plain numbers, or qdq for the file's own 8-bit integers.",
+    ),
+]
+
+
+def read_form(form: str) -> Literal["float", "qdq"]:
+    """Give the form of an unpacked model.
+
+    Raises:
+        ConfigError: there is no such form.
+    """
+    if form == "float":
+        return "float"
+    if form == "qdq":
+        return "qdq"
+    raise ConfigError("--form", f"there is no form {form!r}", "known: float, qdq")
 
 
 SIZES = re.compile(r"[0-9]{1,9}(x[0-9]{1,9})*")

@@ -164,6 +164,36 @@ class Exports(Protocol):
         """Size of the model as its owner had it: the file, external data included."""
 
 
+@dataclass(frozen=True, slots=True)
+class IntegerModel:
+    """A serialized model with integers in place of float weights; it computes the same."""
+
+    serialized: bytes
+    weights: tuple[str, ...]
+    """Names of the weights that are integers in it."""
+    activations: int
+    """How many values between layers are quantized: without any, layers compute in floats."""
+
+
+@runtime_checkable
+class ExportsIntegers(Protocol):
+    """A capability: weights can be written as the integers of their encodings."""
+
+    def with_integers(
+        self, plain: bytes, template: Template, tensors: Mapping[str, Tensor]
+    ) -> IntegerModel:
+        """Put integers in place of float weights.
+
+        These are the weights in an ``Affine`` encoding whose codes fit eight bits, where the
+        layout of the graph has a place for their steps.
+
+        Args:
+            plain: the filled template.
+            template: the model without its arrays.
+            tensors: what its arrays are decoded from, by name.
+        """
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
     """An immutable model: a native object, its backend, and the weights changed so far."""

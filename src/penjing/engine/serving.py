@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -14,15 +14,18 @@ from penjing.core.errors import ConfigError, DataError, ModelError
 from penjing.core.files import read_file, write_file
 from penjing.core.measure import Measurement
 from penjing.core.metric import choose_metric
-from penjing.core.registry import METRICS, RUNTIMES
+from penjing.core.registry import BACKENDS, METRICS, RUNTIMES
 from penjing.engine.evaluate import run_all
 from penjing.engine.packing import RUNTIME
 
 if TYPE_CHECKING:
     from penjing.core.data import Dataset
+    from penjing.core.model import ExportsIntegers
     from penjing.core.runtime import Session
     from penjing.core.tensors import Array
 
+BACKEND = "onnx"
+"""Whose models the files hold."""
 LARGEST_FILE_BYTES = 2**32
 
 
@@ -52,11 +55,40 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
     return loaded
 
 
-def unpack(path: str | Path, output: str | Path) -> int:
-    """Write the plain ONNX model of a ``.penjing`` file; return its size in bytes."""
-    plain = Artifact.load(path).onnx_bytes()
-    write_file(output, plain)
-    return len(plain)
+Form = Literal["float", "qdq"]
+"""What weights are in an unpacked model: plain floats, or the integers of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What was written."""
+
+    size_bytes: int
+    """Size of the written model."""
+    integers: tuple[str, ...] = ()
+    """Weights that are integers in it."""
+    quantized_activations: int = 0
+    """Of a model with integers: values between layers that are quantized.  Without any, its
+    layers compute in floats, and it is smaller but not faster."""
+
+
+def unpack(path: str | Path, output: str | Path, form: Form = "float") -> Unpacked:
+    """Write the plain ONNX model of a ``.penjing`` file, its weights in this form.
+
+    Raises:
+        ConfigError: there is no such form.
+    """
+    if form not in get_args(Form):
+        raise ConfigError("form", f"must be one of {', '.join(get_args(Form))}, got {form!r}")
+    artifact = Artifact.load(path)
+    plain = artifact.onnx_bytes()
+    if form == "float":
+        write_file(output, plain)
+        return Unpacked(len(plain))
+    backend: ExportsIntegers = BACKENDS.load(BACKEND)()
+    made = backend.with_integers(plain, artifact.template, artifact.tensors)
+    write_file(output, made.serialized)
+    return Unpacked(len(made.serialized), made.weights, made.activations)
 
 
 def by_labels() -> tuple[str, ...]:

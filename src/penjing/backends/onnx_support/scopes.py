@@ -42,6 +42,29 @@ def scopes(model: onnx.ModelProto) -> Iterator[Scope]:
             waiting.extend(Scope(graph, scope) for graph in nested(node))
 
 
+class Names:
+    """All names of values in a model, to find new ones."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Collect names from every scope: inner ones must not hide outer ones."""
+        self.taken: set[str] = set()
+        for scope in scopes(model):
+            if scope.graph is not None:
+                self.taken |= {item.name for item in scope.graph.input}
+                self.taken |= {tensor.name for tensor in scope.graph.initializer}
+                self.taken |= {item.values.name for item in scope.graph.sparse_initializer}
+            self.taken |= {name for node in scope.nodes for name in node.output}
+
+    def free(self, name: str) -> str:
+        """Take a name that is like this one and new."""
+        made, count = name, 1
+        while made in self.taken:
+            count += 1
+            made = f"{name}.{count}"
+        self.taken.add(made)
+        return made
+
+
 def nested(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Give the graphs that a node holds as attributes."""
     for attribute in node.attribute:
