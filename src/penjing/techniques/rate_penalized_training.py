@@ -27,7 +27,7 @@ __all__ = ["RatePenalizedTraining"]
 FIRST_STEP = 0.5
 """Step to begin with, in standard deviations of the weights."""
 SMALLEST_STEP = 1e-3
-STEP_RATE = 0.3
+STEP_RATE = 0.03
 """Learning rate of the logarithm of a step, relative to that of weights."""
 REFRESH_EVERY = 20
 """Steps between looks at the codes: what each costs is learned from them."""
@@ -57,6 +57,8 @@ class RatePenalizedTraining(TrainingTechnique):
 
     epochs: Annotated[float, Range(0.0, 10000.0)] = 20.0
     """Passes over the training data."""
+    learning_rate: Annotated[float, Range(0.0, 10.0)] = 0.03
+    """Largest learning rate, in steps of each weight's grid."""
     trade_off: Annotated[float, Range(0.0, 1e3)] = 1e-6
     """Loss (nats, or relative energy) that one bit may save: larger is smaller and worse."""
     ramp: Annotated[float, Range(0.0, 1.0)] = 0.5
@@ -93,16 +95,22 @@ class Coded(Parametrization):
             return ()
         return ((0,), (1,), tuple(range(2, count)))[: 2 + (count > 2)]  # noqa: PLR2004
 
-    def parameters(self) -> Mapping[str, Array]:
-        """Train the values, and the logarithm of the step."""
+    @cached_property
+    def first_step(self) -> float:
+        """The step to begin with: that of codes where there are some, or a rule of thumb."""
         tensor = self.source.tensor
         if isinstance(tensor, Affine) and tensor.scale.size == 1:
-            step = float(tensor.scale.reshape(()))
-        else:
-            spread = float(self.values.std()) if self.values.size else 0.0
-            largest = float(np.abs(self.values).max(initial=0.0))
-            step = max(FIRST_STEP * spread, SMALLEST_STEP * largest, 1e-30)
-        return {"values": self.values, "log_step": np.array(np.log(step), np.float32)}
+            return float(tensor.scale.reshape(()))
+        spread = float(self.values.std()) if self.values.size else 0.0
+        largest = float(np.abs(self.values).max(initial=0.0))
+        return max(FIRST_STEP * spread, SMALLEST_STEP * largest, 1e-30)
+
+    def parameters(self) -> Mapping[str, Array]:
+        """Train the latent codes, in units of the step, and the logarithm of the step."""
+        return {
+            "latent": self.values / np.float32(self.first_step),
+            "log_step": np.array(np.log(self.first_step), np.float32),
+        }
 
     def buffers(self) -> Mapping[str, Array]:
         """Hold what codes cost: effects on the odds of not being zero, and slopes in bits."""
@@ -113,7 +121,6 @@ class Coded(Parametrization):
         found["base"] = np.zeros((), np.float32)
         found["first"] = np.ones(self.values.shape, np.float32)
         found["further"] = np.ones(SIZES, np.float32)
-        found["saved"] = np.zeros((), np.float32)
         return found
 
     def _shape_of(self, axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -125,22 +132,14 @@ class Coded(Parametrization):
 
     def weight(self, held: Mapping[str, Any]) -> Any:
         """Round onto the grid."""
-        xp = array_namespace(held["values"])
-        step = xp.exp(held["log_step"])
-        inner = held["values"] / step
-        return straight_through(xp.round(inner), inner) * step
-
-    def penalty(self, held: Mapping[str, Any], moment: Moment) -> Any:
-        """Let a larger step pay off: it makes codes, and so their cost, smaller."""
-        # The number it stands for changes slowly: the one of the last look will do.
-        return -self._price(moment) * held["saved"] * held["log_step"]
+        xp = array_namespace(held["latent"])
+        codes = straight_through(xp.round(held["latent"]), held["latent"])
+        return codes * xp.exp(held["log_step"])
 
     def slopes(self, held: Mapping[str, Any], moment: Moment) -> Mapping[str, Any]:
-        """Pull every weight towards zero by what its code would save on the way."""
-        xp = array_namespace(held["values"])
-        step = xp.exp(held["log_step"])
-        cost = self._slopes(held, xp.abs(held["values"]) / step)
-        return {"values": cost * (self._price(moment) / step)}
+        """Pull every code towards zero by what it would save on the way."""
+        xp = array_namespace(held["latent"])
+        return {"latent": self._slopes(held, xp.abs(held["latent"])) * self._price(moment)}
 
     def _price(self, moment: Moment) -> float:
         """Loss per bit at a moment."""
@@ -159,17 +158,15 @@ class Coded(Parametrization):
         """Learn what codes cost from the codes there are."""
         if (moment.step % REFRESH_EVERY and moment.step > 1) or not prod(self.values.shape):
             return {}
-        xp = array_namespace(held["values"])
-        sizes = xp.abs(held["values"]) / xp.exp(held["log_step"])
-        codes = xp.round(sizes)
+        xp = array_namespace(held["latent"])
+        codes = xp.round(xp.abs(held["latent"]))
         model = self._odds(held, xp.clip(codes, 0, 1), rounds=5 if moment.step <= 1 else 1)
         lengths = _lengths(codes)
         # log2 of the odds of zero: what a code pays for not being zero.
         first = xp.clip(lengths[0] - model["odds"] / np.log(2), 0, None)
         further = xp.concat([lengths[1:] - lengths[:-1], lengths[-1:] - lengths[-2:-1]])
         del model["odds"]
-        found = {**model, "first": first + xp.zeros_like(codes), "further": further}
-        return {**found, "saved": xp.sum(self._slopes(found, sizes) * sizes)}
+        return {**model, "first": first + xp.zeros_like(codes), "further": further}
 
     def _odds(self, held: Mapping[str, Any], active: Any, rounds: int) -> dict[str, Any]:
         """Fit log odds of not being zero: a base plus an effect of each axis, by scaling.
@@ -204,7 +201,7 @@ class Coded(Parametrization):
     def tensor(self, held: Mapping[str, Array]) -> Tensor:
         """Give codes and step."""
         step = np.exp(np.asarray(held["log_step"], np.float32))
-        codes = np.round(held["values"] / step)
+        codes = np.round(held["latent"])
         return Affine.encode(codes.astype(np.int64), step)
 
 

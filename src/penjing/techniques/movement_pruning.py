@@ -1,0 +1,85 @@
+"""Movement pruning: weights go that training moves towards zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from penjing.core.fields import Range
+from penjing.core.model import MATRIX_KINDS
+from penjing.core.parametrizations import Encoded
+from penjing.core.technique import Context, TrainingTechnique
+from penjing.core.training import straight_through
+from penjing.techniques.support.masks import Growth, Masked, ranked_together
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penjing.core.model import Weight
+    from penjing.core.tensors import Array
+    from penjing.core.training import Joint, Parametrization
+
+__all__ = ["MovementPruning"]
+
+Scope = Literal["layer", "model"]
+SCORE_RATE = 10.0
+"""Learning rate of scores, relative to that of weights."""
+
+
+@dataclass(frozen=True)
+class MovementPruning(TrainingTechnique):
+    """Prune the weights that training moves towards zero, whatever their size.
+
+    Each weight has a score, which a straight-through gradient lowers when the weight shrinks
+    and raises when it grows; the lowest scores are pruned, and may come back.  Made for
+    fine-tuning, where a large weight may be a relic of what the model was trained for before.
+
+    References:
+        Sanh, Wolf, Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020.
+    """
+
+    kinds = MATRIX_KINDS
+
+    sparsity: Annotated[float, Range(0.0, 1.0)] = 0.8
+    """Share of the weights that is zero in the end."""
+    ends_at: Annotated[float, Range(0.0, 1.0)] = 0.7
+    """Share of the run after which the masks stay as they are."""
+    scope: Scope = "layer"
+    """What the share is counted in: each ``layer``, or the whole ``model`` at once."""
+
+    def parametrize(self, weight: Weight, context: Context) -> Parametrization:
+        """Give each weight a score beside it."""
+        del context
+        growth = Growth(self.sparsity, self.ends_at)
+        return Scored(weight.tensor, growth, together=self.scope == "model")
+
+    def joint(self, parametrizations: Mapping[str, Parametrization]) -> Joint | None:
+        """Rank the scores of all layers together, where that is the scope."""
+        return ranked_together(parametrizations)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored(Masked):
+    """A weight under a mask of its best scores."""
+
+    def parameters(self) -> Mapping[str, Array]:
+        """Train the scores with the weight; all begin equal."""
+        return {
+            **super().parameters(),
+            "scores": np.zeros(self.encoding.shape, np.float32),
+        }
+
+    def rates(self) -> Mapping[str, float]:
+        """Let scores move faster than weights."""
+        return {**super().rates(), "scores": SCORE_RATE}
+
+    def weight(self, held: Mapping[str, Any]) -> Any:
+        """Zero what is masked; a score's gradient is the weight times that of its product."""
+        return Encoded.weight(self, held) * straight_through(held["mask"], held["scores"])
+
+    def merit(self, held: Mapping[str, Any]) -> Any:
+        """Give the scores, flat."""
+        return array_namespace(held["scores"]).reshape(held["scores"], (-1,))
