@@ -51,8 +51,10 @@ def loaded_after(statement: str) -> list[str]:
         "import penjing.cli.app",
         "from penjing.cli.running import run; run(['--help'])",
         "from penjing.core.registry import TECHNIQUES; TECHNIQUES.names()",
+        "from penjing.core.registry import TEMPLATES as T; [*map(T.load, T.names())]",
+        "import penjing.engine.templating",
     ],
-    ids=["package", "command line", "help", "names of techniques"],
+    ids=["package", "command line", "help", "names of techniques", "templates", "templating"],
 )
 def test_importing_loads_no_framework(statement: str) -> None:
     assert [name for name in loaded_after(statement) if name in HEAVY] == []

@@ -99,10 +99,10 @@ def test_published_weights_fit_and_work(
     assert set(missing) == {"input_mean", "input_std"}
     assert unexpected == []
     with np.load(data("cifar10/cifar10_test_a.npz"), allow_pickle=False) as archive:
-        images, labels = archive["x"][:300].transpose(0, 3, 1, 2), archive["y"][:300]
+        images, labels = archive["x"][:200].transpose(0, 3, 1, 2), archive["y"][:200]
     with torch.inference_mode():
         predicted = net(torch.from_numpy(np.ascontiguousarray(images))).argmax(1).numpy()
-    assert (predicted == labels).mean() > 0.88
+    assert (predicted == labels).mean() > 0.91
 
 
 @pytest.mark.parametrize("size", [16, 28, 32, 61])

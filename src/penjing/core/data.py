@@ -89,6 +89,16 @@ class Reader(Protocol):
             DataError: the source cannot be read, or does not fit the model.
         """
 
+    def describe(self, source: object, target: str | None) -> tuple[Port, ...]:
+        """Tell what the source holds beside the labels: inputs for a model to be made.
+
+        Types and shapes are those of what is there; opening it for inputs of these names with
+        narrower or wider types works as for any model.
+
+        Raises:
+            DataError: the source cannot be read, or has no such labels.
+        """
+
 
 def open_data(
     source: object,
@@ -102,11 +112,24 @@ def open_data(
     Raises:
         DataError: no reader recognises it, it cannot be read, or it does not fit the model.
     """
-    readers = [READERS.load(name)() for name in READERS.names()]
+    reader = _reader_of(source)
+    return reader.open(source, inputs, target, allow_missing=allow_missing)
+
+
+def describe_data(source: object, target: str | None = None) -> tuple[Port, ...]:
+    """Tell what a source holds beside the labels; see ``Reader.describe``.
+
+    Raises:
+        DataError: no reader recognises it, or it cannot be read.
+    """
+    return _reader_of(source).describe(source, target)
+
+
+def _reader_of(source: object) -> Reader:
+    readers: list[Reader] = [READERS.load(name)() for name in READERS.names()]
     for reader in readers:
         if reader.recognises(source):
-            opened: Dataset = reader.open(source, inputs, target, allow_missing=allow_missing)
-            return opened
+            return reader
     known = ", ".join(sorted(suffix for reader in readers for suffix in reader.suffixes))
     if not isinstance(source, (str, PathLike)):
         raise DataError(

@@ -13,6 +13,7 @@ from penjing.readers.support.dataset import assemble
 from penjing.readers.support.fit import fit
 from penjing.readers.support.labels import as_labels
 from penjing.readers.support.names import name_arrays, name_columns
+from penjing.readers.support.ports import as_port, name_features, name_inputs
 from penjing.readers.support.stores import ArrayStore, as_array
 
 if TYPE_CHECKING:
@@ -78,6 +79,25 @@ class Memory:
             where = f"{CALLED}, {kind} {target or 'y'!r}"
         labels = None if found is None else as_labels(where, found)
         return assemble(CALLED, feeds, labels, where)
+
+    def describe(self, source: object, target: str | None) -> tuple[Port, ...]:
+        """Tell what arrays there are beside the labels, as inputs of a model to be made.
+
+        Raises:
+            DataError: there are no inputs, or no such labels.
+        """
+        if isinstance(source, tuple):
+            source = source[0]
+        if _is_frame(source):
+            frame: Any = source
+            return (name_features(CALLED, [str(name) for name in frame.columns], target),)
+        held = source if isinstance(source, Mapping) else {"x": source}
+        ports = []
+        for name in name_inputs(CALLED, held, target):
+            where = f"array {name!r}"
+            array = as_array(where, held[name])
+            ports.append(as_port(where, name, array.shape, array.dtype))
+        return tuple(ports)
 
 
 def _from_arrays(

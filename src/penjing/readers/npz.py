@@ -6,7 +6,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from contextlib import closing
+from contextlib import closing, contextmanager
 from math import prod
 from tokenize import TokenError
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -19,10 +19,11 @@ from penjing.readers.support.files import existing_file, has_suffix
 from penjing.readers.support.fit import fit
 from penjing.readers.support.labels import as_labels
 from penjing.readers.support.names import name_arrays
+from penjing.readers.support.ports import as_port, name_inputs
 from penjing.readers.support.stores import PLAIN_KINDS, ArrayStore, Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from penjing.core.data import Dataset
@@ -95,6 +96,26 @@ class Npz:
         ]
         return assemble(str(path), feeds, labels, labels_where)
 
+    def describe(self, source: object, target: str | None) -> tuple[Port, ...]:
+        """Tell what arrays there are beside the labels, as inputs of a model to be made.
+
+        Raises:
+            DataError: the file is missing or damaged, or has no such labels.
+        """
+        path = existing_file(source)
+        if path.suffix.lower() == ".npy":
+            name_inputs(str(path), ["x"], target)
+            array = _map_npy(path)
+            return (as_port(str(path), "x", array.shape, array.dtype),)
+        with _archive(path) as (archive, members):
+            ports = []
+            for name in name_inputs(str(path), members, target):
+                where, info = _called(path, name), members[name]
+                with _open_member(where, archive, info) as file:
+                    header = _read_header(where, file, info.file_size)
+                ports.append(as_port(where, name, header.shape, header.dtype))
+        return tuple(ports)
+
 
 def _called(path: Path, name: str) -> str:
     return str(path) if path.suffix.lower() == ".npy" else f"{path}, array {name!r}"
@@ -155,28 +176,41 @@ def _read_npz(
     path: Path, inputs: Sequence[Port], target: str | None
 ) -> tuple[dict[str, Array], dict[str, str], str | None]:
     """Read the arrays that are needed, and say which one is what."""
+    with _archive(path) as (archive, members):
+        chosen, label_name = name_arrays(str(path), members, inputs, target)
+        needed = {*chosen.values()} | ({label_name} if label_name else set())
+        arrays = {
+            name: _read_member(_called(path, name), archive, members[name])
+            for name in sorted(needed)
+        }
+    return arrays, chosen, label_name
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Open the file and list its arrays; damage found while it is open becomes a DataError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            chosen, label_name = name_arrays(str(path), members, inputs, target)
-            needed = {*chosen.values()} | ({label_name} if label_name else set())
-            arrays = {
-                name: _read_member(_called(path, name), archive, members[name])
-                for name in sorted(needed)
-            }
+            yield (
+                archive,
+                {info.filename.removesuffix(".npy"): info for info in archive.infolist()},
+            )
     except PenjingError:
         raise
     except DAMAGE as error:
         raise DataError(
             str(path), f"is no .npz file, or damaged ({error})", "write it with np.savez"
         ) from error
-    return arrays, chosen, label_name
+
+
+def _open_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    if info.flag_bits & 1:
+        raise DataError(where, "is encrypted", "write the file with np.savez")
+    return archive.open(info)
 
 
 def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
-    if info.flag_bits & 1:
-        raise DataError(where, "is encrypted", "write the file with np.savez")
-    with archive.open(info) as file:
+    with _open_member(where, archive, info) as file:
         header = _read_header(where, file, info.file_size)
         if header.size_bytes <= LARGE_BYTES:
             content = file.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,7 @@ from penjing.readers.support.files import existing_file, has_suffix
 from penjing.readers.support.fit import fit
 from penjing.readers.support.labels import as_labels, parse_labels
 from penjing.readers.support.names import Columns, name_columns
+from penjing.readers.support.ports import name_features
 from penjing.readers.support.stores import ArrayStore, Spool, TextSpool
 
 if TYPE_CHECKING:
@@ -70,26 +71,44 @@ class Tabular:
         """
         path = existing_file(source)
         where = str(path)
-        lib = _arrow("pyarrow").lib
-        names: list[str] = []
-        try:
-            table = _open_parquet(path) if has_suffix(path, (".parquet",)) else _open_csv(path)
-            names = table.names
+        with _explaining(where) as names:
+            table = _open_table(path)
+            names.extend(table.names)
             plan = name_columns(where, table.names, inputs, target)
             stores, labels = _read(where, table, plan, target)
-        except PenjingError:
-            raise
-        except (lib.ArrowException, UnicodeDecodeError, OSError) as error:
-            raise DataError(
-                where,
-                f"cannot be read as a table of what the model takes: {_placed(error, names)}",
-                "the first line names the columns; leave cells of missing numbers empty",
-            ) from error
         feeds = [
             fit(columns.port, store, where, columns.names, allow_missing=allow_missing)
             for columns, store in zip(plan, stores, strict=True)
         ]
         return assemble(where, feeds, labels, f"{where}, column {target!r}")
+
+    def describe(self, source: object, target: str | None) -> tuple[Port, ...]:
+        """Tell how many columns there are beside the label, as one input of numbers.
+
+        Raises:
+            DataError: the file is missing or damaged, or has no such column.
+            MissingExtraError: pyarrow is not installed.
+        """
+        path = existing_file(source)
+        with _explaining(str(path)):
+            return (name_features(str(path), _open_table(path).names, target),)
+
+
+@contextmanager
+def _explaining(where: str) -> Iterator[list[str]]:
+    """Say in our words what Arrow says; names of columns go into the list, once known."""
+    lib = _arrow("pyarrow").lib
+    names: list[str] = []
+    try:
+        yield names
+    except PenjingError:
+        raise
+    except (lib.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise DataError(
+            where,
+            f"cannot be read as a table of what the model takes: {_placed(error, names)}",
+            "the first line names the columns; leave cells of missing numbers empty",
+        ) from error
 
 
 _AT = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?(?:CSV conversion error to \w+: )?")
@@ -125,6 +144,10 @@ def _arrow(module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError:
         raise MissingExtraError("data", "reading CSV and Parquet files") from None
+
+
+def _open_table(path: Path) -> _Table:
+    return _open_parquet(path) if has_suffix(path, (".parquet",)) else _open_csv(path)
 
 
 def _open_csv(path: Path) -> _Table:

@@ -36,12 +36,13 @@ class Net(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Give logits (rows, classes), targets (rows, targets), or the input again."""
-        outputs = self.compute(self._scaled(x))
+        outputs = self.compute(self.scaled(x))
         if self.task is Task.CLASSIFICATION:
             return outputs
         return outputs * self.get_buffer("output_std") + self.get_buffer("output_mean")
 
-    def _scaled(self, x: torch.Tensor) -> torch.Tensor:
+    def scaled(self, x: torch.Tensor) -> torch.Tensor:
+        """Give rows as the layers see them: of mean 0 and spread 1, images with channels."""
         if self.most_token is not None:
             # Tokens that training never saw share the last row of the embedding.
             return x.clamp(max=self.most_token)
