@@ -51,7 +51,7 @@ def loaded_after(statement: str) -> list[str]:
         "import penjing.cli.app",
         "from penjing.cli.running import run; run(['--help'])",
         "from penjing.core.registry import TECHNIQUES; TECHNIQUES.names()",
-        "from penjing.core.registry import TEMPLATES as T; [T.load(n) for n in T.names()]",
+        "from penjing.core.registry import TEMPLATES as T; [*map(T.load, T.names())]",
         "import penjing.engine.templating",
     ],
     ids=["package", "command line", "help", "names of techniques", "templates", "templating"],

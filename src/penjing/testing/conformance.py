@@ -27,6 +27,7 @@ from penjing.core.recipe import Recipe, Step
 from penjing.core.registry import TECHNIQUES
 from penjing.core.technique import Context, Technique
 from penjing.core.tensors import Array, Dense, Tensor
+from penjing.core.training import Trains
 from penjing.testing import models
 from penjing.testing.encodings import check_projects_onto_itself
 from penjing.testing.models import Build, context
@@ -296,8 +297,8 @@ def check_takes_encoded_weights(technique: type[Technique], build: Build) -> Non
 
 
 def check_asks_for_data(technique: type[Technique], build: Build) -> None:
-    """A technique that needs calibration data says so when there are none."""
-    if Observes not in technique.needs:
+    """A technique that needs data, to calibrate or to train on, says so if there are none."""
+    if not {Observes, Trains} & set(technique.needs):
         return
     try:
         technique().apply(build(), Context())

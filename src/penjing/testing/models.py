@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penjing.core.data import Part, open_data
 from penjing.core.errors import ModelError
 from penjing.core.model import LayerKind, Model, Observes, Port, Statistics, Weight
 from penjing.core.registry import BACKENDS
 from penjing.core.technique import Context, Observation
 from penjing.core.template import Slot, Template
 from penjing.core.tensors import Dense
+from penjing.core.training import Trains
 
 if TYPE_CHECKING:
     from penjing.core.tensors import Array
+    from penjing.core.training import Plan, Trainer
 
 Build = Callable[[], Model]
+STEPS = 4
+"""Of training, in tests: rows fit into one batch."""
 VOCABULARY = 8
 """Whole-number inputs are drawn below this."""
 
@@ -289,9 +294,10 @@ def inputs(model: Model, rows: int = 8, seed: int = 1) -> dict[str, Array]:
 
 
 def context(model: Model, seed: int = 0, only: str = "*") -> Context:
-    """Everything a technique could ask for; statistics if the backend can observe."""
+    """Everything a technique could ask for: statistics, and a trainer, where there can be."""
+    trainer = brief_trainer(model, seed)
     if not isinstance(model.backend, Observes):
-        return Context(seed, only)
+        return Context(seed, only, trainer=trainer)
     seen: dict[str, Statistics] = {}
 
     def note(name: str, statistics: Statistics) -> Mapping[str, Array]:
@@ -300,4 +306,19 @@ def context(model: Model, seed: int = 0, only: str = "*") -> Context:
 
     batches = [inputs(model, 32, seed) for seed in (2, 3)]
     model.backend.walker(model.native, batches).run(note)
-    return Context(seed, only, Observation(seen, {}))
+    return Context(seed, only, Observation(seen, {}), trainer)
+
+
+def brief_trainer(model: Model, seed: int = 0) -> Trainer | None:
+    """Give a trainer for a few steps towards a model's own outputs; None without PyTorch."""
+    if not isinstance(model.backend, Trains) or find_spec("accelerate") is None:
+        return None
+    from penjing.training.trainer import TorchTrainer
+
+    class Brief(TorchTrainer):
+        def fit(self, model: Model, plan: Plan) -> dict[str, dict[str, Array]]:
+            return super().fit(model, replace(plan, epochs=min(plan.epochs, STEPS)))
+
+    rows = inputs(model, 24, 2)
+    dataset = open_data(rows, model.backend.inputs(model.native))
+    return Brief(Part(dataset, np.arange(24)), (model,), seed=seed)
