@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from penjing import load, wrap
 from penjing.cli.screen import plain, printable, size
 from penjing.cli.techniques import describe
 from penjing.core.registry import TECHNIQUES
+from penjing.core.technique import Context
 from penjing.engine.packing import pack
 from penjing.testing.onnx_zoo import draw, graph
 
@@ -232,6 +234,22 @@ def test_unpack_gives_integers_of_the_same_outputs(
     shown = penjing("unpack", "small.penjing", "-o", "qdq.onnx", "--form", "qdq").out
     assert "3 weights are 8-bit integers: w1, w2, w3" in shown
     assert "no faster" in shown
+
+
+def test_unpack_does_not_call_a_model_slow_that_computes_in_integers(
+    here: Path, penjing: Run
+) -> None:
+    model = wrap("model.onnx")
+    backend: Any = model.backend
+    ranges = dict.fromkeys(backend.activations(model.native), (-4.0, 4.0))
+    made = replace(model, native=backend.with_quantized_activations(model.native, ranges))
+    rounded = TECHNIQUES.load("round_to_nearest")().apply(made, Context())
+    pack(rounded, {}).save(here / "integers.penjing")
+    asked = ("unpack", "integers.penjing", "-o", "qdq.onnx", "--form", "qdq")
+    assert penjing(*asked, "--json").json["quantized_activations"] == len(ranges) == 3
+    shown = penjing(*asked).out
+    assert "3 weights are 8-bit integers: w1, w2, w3" in shown
+    assert "no faster" not in shown
 
 
 def test_unpack_says_that_nothing_is_stored_as_integers(here: Path, penjing: Run) -> None:

@@ -16,7 +16,9 @@ from penjing.core.template import Template, swap
 from penjing.core.tensors import Dense
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import onnx
 
     from penjing.backends.onnx_support.reading import Cut
     from penjing.backends.onnx_support.roles import Role
@@ -149,6 +151,33 @@ class Onnx:
 
         return with_integers(plain, template, tensors)
 
+    def activations(self, native: OnnxModel) -> tuple[str, ...]:
+        """Name the values to quantize so that layers can be computed in integers."""
+        from penjing.backends.onnx_support.activations import find_points
+
+        return find_points(_whole(native)).ranges
+
+    def watch(
+        self, native: OnnxModel, names: Sequence[str]
+    ) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+        """Give a function from inputs to values between layers."""
+        from penjing.backends.onnx_support.watching import watch
+
+        return watch(_whole(native), names, RUNTIMES.load(RUNTIME)())
+
+    def with_quantized_activations(
+        self, native: OnnxModel, ranges: Mapping[str, tuple[float, float]], bits: int = 8
+    ) -> OnnxModel:
+        """Return a model whose values pass through quantizers."""
+        from penjing.backends.onnx_support.quantizing import quantize_values
+
+        if not ranges:
+            return native
+        proto = _whole(native)
+        quantize_values(proto, ranges, bits)
+        made: OnnxModel = self.open(proto).native
+        return made
+
     def _session(self, native: OnnxModel) -> Session:
         if native.session is None:
             arrays = {name: w.tensor.dense() for name, w in native.weights.items()}
@@ -156,6 +185,14 @@ class Onnx:
                 native.template.fill(arrays), frugal=True
             )
         return native.session
+
+
+def _whole(native: OnnxModel) -> onnx.ModelProto:
+    """Give a model with its arrays inside."""
+    import onnx
+
+    arrays = {name: weight.tensor.dense() for name, weight in native.weights.items()}
+    return onnx.load_model_from_string(native.template.fill(arrays))
 
 
 def _loaded(native: Any, proto: Any) -> Session:

@@ -13,7 +13,7 @@ import numpy as np
 from penjing.core.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from penjing.core.template import Template
     from penjing.core.tensors import Array, Tensor
@@ -162,6 +162,50 @@ class Exports(Protocol):
 
     def original_bytes(self, native: Any) -> int:
         """Size of the model as its owner had it: the file, external data included."""
+
+
+ACTIVATION_SCALES = "penjing.activation_scales"
+"""Name of the weight that holds the steps of quantized activations, one for each."""
+ACTIVATION_ZERO_POINTS = "penjing.activation_zero_points"
+"""Name of the weight that holds their codes of zero, uint8, in the same order."""
+
+
+@runtime_checkable
+class QuantizesActivations(Protocol):
+    """A capability: values between layers can be quantized too."""
+
+    def activations(self, native: Any) -> tuple[str, ...]:
+        """Name values to quantize, in the order of computation.
+
+        They are what integer kernels need: inputs of products, outputs of convolutions, and
+        what lies between them.  Values that only move numbers of others share their quantizer.
+        """
+
+    def watch(
+        self, native: Any, names: Sequence[str]
+    ) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+        """Give a function from inputs to the values of these names."""
+
+    def with_quantized_activations(
+        self, native: Any, ranges: Mapping[str, tuple[float, float]], bits: int = 8
+    ) -> Any:
+        """Return a copy of ``native`` in which values are rounded to ``2**bits`` levels.
+
+        A value ``x`` becomes ``scale * (code - zero)``, where ``code`` is
+        ``clip(round(x / scale) + zero, 0, 2**bits - 1)``; zero stays zero.  The new weights
+        ``ACTIVATION_SCALES`` and ``ACTIVATION_ZERO_POINTS`` hold ``scale`` and ``zero`` of each
+        value, in the order of ``activations``.  All other weights keep their names.
+
+        Args:
+            native: the model.
+            ranges: smallest and largest number of each value to quantize; zero is included.
+            bits: 2 to 8.
+
+        Raises:
+            UnsupportedError: a name is none of ``activations``, or the model has quantized
+                activations already.
+            ConfigError: a range or the number of bits makes no sense.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penjing.backends.onnx_support.dequantizing import shield, to_qdq
 from penjing.backends.onnx_support.roles import attributes
 from penjing.backends.onnx_support.scopes import STANDARD_DOMAINS, Names, is_constant, scopes
 from penjing.core.model import IntegerModel
@@ -50,6 +51,7 @@ def with_integers(
 
     model = onnx.load_model_from_string(plain)
     model.ir_version = max(model.ir_version, UNLISTED_IR)
+    to_qdq(model.graph)
     slots = {slot.name: slot for slot in template.slots if slot.form is Form.RAW}
     writer = _Writer(model)
     done = []
@@ -63,6 +65,7 @@ def with_integers(
             writer.write(name, found)
             done.append(name)
     writer.finish()
+    shield(model.graph, writer.names)
     quantized = sum(node.op_type == "QuantizeLinear" for node in model.graph.node)
     return IntegerModel(model.SerializeToString(deterministic=True), tuple(done), quantized)
 
@@ -109,6 +112,25 @@ def integers(tensor: Affine, slot: Slot, shape: tuple[int, ...]) -> Integers | N
         if (lines == lines[:, :1]).all():
             return Integers(laid[0], lines[:, 0].copy(), zero_point, axis)
     return None
+
+
+def widened(found: Integers, least: Array) -> Integers:
+    """Give steps that are no smaller than these, and the nearest codes.
+
+    Only channels whose weights are next to nothing beside their bias get other codes: kernels
+    add the bias in 32 bits, in units of the weights' step.
+    """
+    steps = np.atleast_1d(found.scale).astype(np.float64)
+    if least.size != steps.size:
+        least = np.full(steps.shape, least.max(initial=0.0))
+    short = steps < least
+    if not short.any() or found.zero_point:
+        return found
+    wide = np.where(short, least, steps).astype(np.float32)
+    behind = [1] * (found.codes.ndim - 1 - (found.axis or 0))
+    ratio = np.where(short, steps / wide, 1.0).reshape(-1, *behind)
+    codes = np.rint(found.codes * ratio).astype(np.int8)
+    return replace(found, codes=codes, scale=wide.reshape(np.shape(found.scale)))
 
 
 def _steps(tensor: Affine) -> Array:
@@ -198,13 +220,13 @@ class _Writer:
 
     def write(self, name: str, found: Integers) -> None:
         """Put codes in place of an array."""
-        codes = self._store(f"{name}/codes", found.codes)
         lookups = self.lookups.get(name, [])
-        layers = [
-            (node, at)
-            for node, at in self.layers.get(name, [])
-            if self._computes(node, node.input[1 - at], found)
-        ]
+        layers = self.layers.get(name, [])
+        if found.axis is not None and self.opset < PER_AXIS_OPSET:
+            layers = []
+        for node, at in layers:
+            found = widened(found, self._least_steps(node, node.input[1 - at]))
+        codes = self._store(f"{name}/codes", found.codes)
         if layers:
             self._dequantize(name, codes, found, layers)
         if lookups:
@@ -214,16 +236,14 @@ class _Writer:
             self.first += self._multiplied(codes, steps, found.zero_point, name)
         self.removed.add(name)
 
-    def _computes(self, node: onnx.NodeProto, value: str, found: Integers) -> bool:
-        """Tell whether a layer can compute in integers: its bias must fit, among others."""
-        if found.axis is not None and self.opset < PER_AXIS_OPSET:
-            return False
+    def _least_steps(self, node: onnx.NodeProto, value: str) -> Array:
+        """Give the steps of a weight below which the bias of a layer would run over."""
         source = self._dequantizes(value)
         assert source is not None
         step, bias = self._array(source.input[1]), self._bias(node)
-        if step is None or bias is None or not bias.size:
-            return True
-        return float(np.abs(bias).max() / (step.min() * found.scale.min())) < LARGEST_BIAS
+        if step is None or bias is None:
+            return np.zeros(1)
+        return np.abs(bias.astype(np.float64).ravel()) / (float(step.min()) * LARGEST_BIAS)
 
     def _bias(self, node: onnx.NodeProto) -> Array | None:
         """Give what is added to a product: by the layer itself, or by the node behind it."""

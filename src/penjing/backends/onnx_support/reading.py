@@ -11,6 +11,7 @@ from penjing.backends.onnx_support import wire
 from penjing.backends.onnx_support.loading import numpy_dtype
 from penjing.backends.onnx_support.scopes import is_constant, label, scopes, tensors_of
 from penjing.core.errors import ModelError
+from penjing.core.model import ACTIVATION_SCALES, ACTIVATION_ZERO_POINTS
 from penjing.core.template import Form, Slot, Template
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ FEWEST_FLOATS = 4
 """Lists of floats in attributes are coefficients of small models: they are all there is."""
 SMALLEST_SLOT_BYTES = 64
 """Smaller arrays stay inside the template: a slot would cost more than it saves."""
+TRAINED = {ACTIVATION_SCALES, ACTIVATION_ZERO_POINTS}
+"""Arrays that get a slot whatever their size."""
 LARGEST_MODEL_BYTES = 2**31 - 1
 """Protobuf's limit on one message."""
 
@@ -100,7 +103,7 @@ class _Cutter:
         if dtype is None:
             return
         raw = tensor.raw_data
-        if len(raw) >= SMALLEST_SLOT_BYTES:
+        if len(raw) >= SMALLEST_SLOT_BYTES or name in TRAINED:
             array = np.frombuffer(raw, np.dtype(dtype).newbyteorder("<"))
             tensor.raw_data = b""
             self._keep(name, array.astype(dtype, copy=False).reshape(tensor.dims), tensor)
