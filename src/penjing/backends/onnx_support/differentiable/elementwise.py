@@ -217,6 +217,8 @@ def _hardmax(x: Tensor, axis: int) -> Tensor:
 
 def _dropout(site: Site) -> Operation:
     """Leave everything as it is, as when a model is used."""
+    if site.number(2):
+        raise site.refusal("in training mode")
     if site.gives(1):
         return lambda x, *_: (x, torch.ones_like(x, dtype=torch.bool))
     return lambda x, *_: (x, None) if len(site.node.outputs) > 1 else x

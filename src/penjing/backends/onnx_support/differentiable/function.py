@@ -9,7 +9,7 @@ from torch import Tensor
 
 from penjing.backends.onnx_support.differentiable.graph import read_graph, to_tensor
 from penjing.backends.onnx_support.differentiable.milestones import find_milestones
-from penjing.backends.onnx_support.differentiable.node import TORCH_TYPES
+from penjing.backends.onnx_support.differentiable.node import HINT, TORCH_TYPES
 from penjing.backends.onnx_support.differentiable.operators import OPERATORS
 from penjing.backends.onnx_support.differentiable.program import Program, execute
 from penjing.core.errors import UnsupportedError
@@ -113,6 +113,8 @@ class OnnxFunction:
 
 def _check(graph: Graph) -> None:
     """Refuse what cannot be trained."""
+    if not graph.outputs:
+        raise UnsupportedError("outputs", "are all text, which cannot be trained", HINT)
     for node in graph.needed(set(graph.outputs)):
         if node.op not in OPERATORS:
             raise node.refusal()

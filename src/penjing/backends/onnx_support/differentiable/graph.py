@@ -69,7 +69,7 @@ class Graph:
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    """Those of numbers; outputs of text are left out."""
+    """Inputs and outputs of numbers; those of text are left out."""
     stored: Mapping[str, Stored]
     """By value."""
     sparse: Mapping[str, tuple[Stored, Stored, tuple[int, ...]]]
@@ -133,7 +133,7 @@ class _Reader:
         kinds |= {item.name: _port_kind(item) for item in given}
         return Graph(
             tuple(nodes),
-            tuple(item.name for item in given),
+            tuple(item.name for item in given if kinds[item.name] != "string"),
             tuple(port.name for port in outputs if port.dtype != "str"),
             self.stored,
             self.sparse,
@@ -213,7 +213,7 @@ class _Reader:
             return None
         if attribute.HasField("t"):
             stored = self._tensor(attribute.t)
-            return self.array(stored)
+            return self._array(stored) if stored.kind in TORCH_TYPES else None
         held = self.cut.held_floats(attribute)
         if held is not None:
             return self.native.weights[held].tensor.dense().ravel().tolist()
@@ -222,7 +222,7 @@ class _Reader:
             return value
         return _text(value) if isinstance(value, bytes) else [_text(item) for item in value]
 
-    def array(self, stored: Stored) -> Array:
+    def _array(self, stored: Stored) -> Array:
         array = stored.array
         if array is None:
             array = self.native.weights[stored.name].tensor.dense().reshape(stored.shape)

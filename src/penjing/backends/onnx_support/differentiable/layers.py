@@ -197,7 +197,12 @@ def _group_norm(site: Site) -> Operation:
 
 def _lp_norm(site: Site) -> Operation:
     axis, order = site.get("axis", -1), site.get("p", 2)
-    return lambda x: x / torch.linalg.vector_norm(x, order, axis, keepdim=True)
+
+    def run(x: Tensor) -> Tensor:
+        size = torch.linalg.vector_norm(x, order, axis, keepdim=True)
+        return x / torch.where(size == 0, 1.0, size)
+
+    return run
 
 
 def _local_response(site: Site) -> Operation:

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from penjing.backends.onnx_support.differentiable.node import (
-    TORCH_TYPES,
-    Constants,
-    Operation,
-    Site,
-)
+from penjing.backends.onnx_support.differentiable.node import Constants, Operation, Site
 from penjing.backends.onnx_support.differentiable.operators import HOST_FROM, OPERATORS
 from penjing.core.errors import UnsupportedError
 
@@ -28,6 +23,12 @@ if TYPE_CHECKING:
     from penjing.backends.onnx_support.differentiable.graph import Graph
     from penjing.backends.onnx_support.differentiable.node import Node
 
+WHOLE_TYPES = {
+    f"{sign}int{bits}": getattr(torch, f"{sign}int{bits}")
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+}
+"""Types of outputs, by NumPy name."""
 MEASURES = frozenset({"Shape", "Size"})
 """What looks at the shape of data only."""
 
@@ -204,9 +205,9 @@ class _Scheduler:
     def _make_whole(self, name: str) -> None:
         """Turn an output that is whole numbers in the graph into them."""
         kind = self.graph.output_types.get(name, "float")
-        if "int" in kind:
+        if kind in WHOLE_TYPES:
             number = self._number((f"{name}#whole", False))
-            dtype = TORCH_TYPES[kind]
+            dtype = WHOLE_TYPES[kind]
             self.steps.append(Step(lambda x: x.to(dtype), (self.results[name],), (number,)))
             self.results[name] = number
 
