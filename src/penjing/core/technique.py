@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from penjing.core.model import Model, Statistics, Walker, Weight
     from penjing.core.tensors import Array, Tensor
-    from penjing.core.training import Joint, Parametrization, Trainer
+    from penjing.core.training import Distillation, Joint, Parametrization, Trainer
 
 
 class Prober(Protocol):
@@ -189,6 +189,7 @@ class TrainingTechnique(Technique):
             self.learning_rate,
             key=repr((self, context.only, context.seed)),
             joint=self.joint(made),
+            distillation=self.distillation,
         )
         held = context.trainer.fit(model, plan)
         return model.with_weights({name: made[name].tensor(held[name]) for name in held})
@@ -196,6 +197,11 @@ class TrainingTechnique(Technique):
     def keeps_training(self, weight: Weight) -> bool:
         """Tell whether a weight of no kind of its own is trained, in the encoding it is in."""
         return weight.is_float and weight.kind is not LayerKind.OTHER
+
+    @property
+    def distillation(self) -> Distillation | None:
+        """Say what the loss is made of; None leaves that to the recipe."""
+        return None
 
     @abstractmethod
     def parametrize(self, weight: Weight, context: Context) -> Parametrization:

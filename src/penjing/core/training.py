@@ -134,6 +134,8 @@ class Plan:
     """What tells this run from others on the same model and data: every setting, as text."""
     joint: Joint | None = None
     """An update that needs all weights at once, after each step."""
+    distillation: Distillation | None = None
+    """What the loss is made of, in place of what the recipe says."""
     label: str = "training"
     """What to call the run."""
 

@@ -14,7 +14,7 @@ from penjing.core.fields import Range
 from penjing.core.model import LayerKind
 from penjing.core.technique import Context, TrainingTechnique
 from penjing.core.tensors import Affine
-from penjing.core.training import Moment, Parametrization, straight_through
+from penjing.core.training import Moment, Parametrization, straight_through, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +31,10 @@ STEP_RATE = 0.03
 """Learning rate of the logarithm of a step, relative to that of weights."""
 REFRESH_EVERY = 20
 """Steps between looks at the codes: what each costs is learned from them."""
-SIZES = 16
+SIZES = 255
 """Magnitudes of codes that are told apart in what they cost."""
+LAW = 0.1
+"""Weight of a geometric law beside the counted sizes of codes."""
 PRIOR = 0.5
 LARGEST_EFFECT = 6.0
 
@@ -161,12 +163,14 @@ class Coded(Parametrization):
         xp = array_namespace(held["latent"])
         codes = xp.round(xp.abs(held["latent"]))
         model = self._odds(held, xp.clip(codes, 0, 1), rounds=5 if moment.step <= 1 else 1)
-        lengths = _lengths(codes)
+        lengths = _lengths(to_numpy(codes))
         # log2 of the odds of zero: what a code pays for not being zero.
-        first = xp.clip(lengths[0] - model["odds"] / np.log(2), 0, None)
-        further = xp.concat([lengths[1:] - lengths[:-1], lengths[-1:] - lengths[-2:-1]])
-        del model["odds"]
-        return {**model, "first": first + xp.zeros_like(codes), "further": further}
+        first = xp.clip(float(lengths[0]) - model.pop("odds") / np.log(2), 0, None)
+        return {
+            **model,
+            "first": first + xp.zeros_like(codes),
+            "further": np.diff(lengths).astype(np.float32),
+        }
 
     def _odds(self, held: Mapping[str, Any], active: Any, rounds: int) -> dict[str, Any]:
         """Fit log odds of not being zero: a base plus an effect of each axis, by scaling.
@@ -210,16 +214,20 @@ def _share(odds: Any) -> Any:
     return 1 / (1 + xp.exp(-odds))
 
 
-def _lengths(codes: Any) -> Any:
+def _lengths(codes: Array) -> Array:
     """Bits for sign and size of codes that are not zero, by size, from how often each occurs.
 
-    A geometric prior stands in for sizes that do not occur.
+    A geometric law stands in for sizes that hardly occur.  Bits never fall with the size, or
+    training would be paid for enlarging codes; there is one entry more than sizes, so that
+    the last slope is known, too.
+
+    Args:
+        codes: absolute values, any shape.
     """
-    xp = array_namespace(codes)
-    flat = xp.clip(xp.reshape(codes, (-1,)), 0, SIZES)
-    counts = xp.stack(
-        [xp.sum(xp.astype(flat == size, xp.float32)) for size in range(1, SIZES + 1)]
-    )
-    prior = 0.3 * 0.5 ** xp.arange(SIZES, dtype=xp.float32)
-    counts = counts + prior
-    return 1 - xp.log(counts / xp.sum(counts)) / np.log(2)
+    sizes = codes[codes > 0]
+    mean = max(float(sizes.mean()) if sizes.size else 1.5, 1.05)
+    law = (1 / mean) * (1 - 1 / mean) ** np.arange(SIZES)
+    counts = np.bincount(np.clip(sizes, 1, SIZES).astype(np.int64), minlength=SIZES + 1)[1:]
+    blended = counts + max(1.0, LAW * sizes.size) * law
+    lengths = np.maximum.accumulate(1 - np.log2(blended / blended.sum()))
+    return np.append(lengths, lengths[-1] - np.log2(1 - 1 / mean))

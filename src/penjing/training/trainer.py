@@ -68,6 +68,9 @@ class TorchTrainer:
 
     def fit(self, model: Model, plan: Plan) -> dict[str, dict[str, Array]]:
         """Train; give everything that each parametrization held at the end."""
+        if plan.distillation is not None:
+            settings = replace(self.settings, distillation=plan.distillation)
+            return replace(self, settings=settings).fit(model, replace(plan, distillation=None))
         key = self._key(model, plan)
         known = self.checkpoints.result(key)
         if known is not None:
