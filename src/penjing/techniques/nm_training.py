@@ -12,9 +12,9 @@ from array_api_compat import array_namespace
 from penjing.core.errors import ConfigError
 from penjing.core.fields import Range
 from penjing.core.model import MATRIX_KINDS
+from penjing.core.parametrizations import Encoded
 from penjing.core.structures import NMSparse
 from penjing.core.technique import Context, TrainingTechnique
-from penjing.core.tensors import Dense
 from penjing.core.training import Moment, Parametrization, straight_through
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class NMTraining(TrainingTechnique):
 
     The pattern is chosen anew in each step from latent weights, which all get gradients
     straight through; those outside the pattern are drawn towards zero, so that patterns settle
-    (SR-STE).  Weights are trained as plain numbers, whatever encoding they were in.
+    (SR-STE).  A weight whose encoding takes less room than the pattern would keeps it.
 
     References:
         Zhou et al., "Learning N:M Fine-grained Structured Sparse Neural Networks", ICLR 2021.
@@ -53,17 +53,16 @@ class NMTraining(TrainingTechnique):
             raise ConfigError("keep", f"must be at most out_of={self.out_of}, got {self.keep}")
 
     def takes(self, weight: Weight) -> bool:
-        """Take what has rows, and what the pattern makes smaller."""
-        shape = weight.tensor.shape
-        if len(shape) < 2 or not prod(shape):  # noqa: PLR2004  # no rows
-            return False
-        array = np.zeros(shape, np.float32)
-        return NMSparse.encode(array, self.keep, self.out_of).nbytes <= weight.tensor.nbytes
+        """Take what has rows."""
+        return len(weight.tensor.shape) > 1 and prod(weight.tensor.shape) > 0
 
     def parametrize(self, weight: Weight, context: Context) -> Parametrization:
-        """Train all weights, and use those of the pattern."""
+        """Train all weights, and use those of the pattern; as it is where that is smaller."""
         del context
-        return Patterned(np.array(weight.tensor.dense(), np.float32), weight.tensor.dtype, self)
+        values = np.array(weight.tensor.dense(), np.float32)
+        if NMSparse.encode(values, self.keep, self.out_of).nbytes > weight.tensor.nbytes:
+            return Encoded(weight.tensor)
+        return Patterned(values, weight.tensor.dtype, self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,5 +106,4 @@ class Patterned(Parametrization):
     def tensor(self, held: Mapping[str, Array]) -> Tensor:
         """Keep the pattern's weights and their places."""
         values = held["values"].astype(self.dtype)
-        made = NMSparse.encode(values, self.technique.keep, self.technique.out_of)
-        return made if made.values.nbytes else Dense(values)
+        return NMSparse.encode(values, self.technique.keep, self.technique.out_of)

@@ -16,6 +16,7 @@ import pickle
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, fields
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -282,18 +283,32 @@ def check_result_can_be_trained(technique: type[Technique], build: Build) -> Non
 
 def check_takes_encoded_weights(technique: type[Technique], build: Build) -> None:
     """Works on weights that each other technique has encoded before."""
-    model = build()
-    for other in (TECHNIQUES.load(name) for name in TECHNIQUES.names()):
-        if not fits(other, model):
-            continue
-        encoded = apply(other, model)
-        after = technique().apply(encoded, context(model))
+    for other, encoded in _encoded_by_all(build):
+        after = technique().apply(encoded, _seen(build))
         for name, weight in after.weights().items():
             tensor, before = weight.tensor, encoded.weights()[name].tensor
-            what = f"{name} after {other.__name__}"
+            what = f"{name} after {other}"
             assert tensor.shape == before.shape == tensor.dense().shape, what
             assert np.isfinite(tensor.dense()).all(), what
             check_projects_onto_itself(tensor)
+
+
+@cache
+def _encoded_by_all(build: Build) -> tuple[tuple[str, Model], ...]:
+    """Give a model as each technique that fits makes it; once for all who ask."""
+    model = build()
+    known = {name: TECHNIQUES.load(name) for name in TECHNIQUES.names()}
+    return tuple(
+        (name, other().apply(model, _seen(build)))
+        for name, other in known.items()
+        if fits(other, model)
+    )
+
+
+@cache
+def _seen(build: Build) -> Context:
+    """Give everything a technique could ask for about a model as it is built."""
+    return context(build())
 
 
 def check_asks_for_data(technique: type[Technique], build: Build) -> None:
