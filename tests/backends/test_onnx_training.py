@@ -16,6 +16,7 @@ from penjing.testing.onnx_oddities import ODDITIES, ROWS
 from penjing.testing.onnx_zoo import LAYERS, Node, draw, graph
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
+torch.set_num_threads(1)
 
 from penjing.training.agreement import agrees  # noqa: E402  # imports PyTorch
 
@@ -110,15 +111,17 @@ def test_what_cannot_be_trained_is_refused_by_name(name: str) -> None:
         ("RandomNormalLike", ["x"], {}, "RandomNormalLike"),
         ("RNN", ["x3", "r1", "r2"], {"hidden_size": 4, "activations": ["Elu"]}, "Elu"),
         ("LSTM", ["x3", "l1", "l2"], {"hidden_size": 4, "clip": 2.0}, "LSTM with clip"),
+        ("Dropout", ["x", "half", "yes"], {}, "Dropout in training mode"),
         ("Resize", ["x", "", "two"], {"mode": "linear", "antialias": 1}, "antialias"),
     ],
-    ids=["random", "activations", "clip", "antialias"],
+    ids=["random", "activations", "clip", "dropout", "antialias"],
 )
 def test_options_that_cannot_be_trained_are_refused_by_name(
     op: str, inputs: list[str], known: dict[str, Any], named: str
 ) -> None:
     arrays = draw(r1=(1, 4, 6), r2=(1, 4, 4), l1=(1, 16, 6), l2=(1, 16, 4))
     arrays |= {"axis": np.array([0]), "two": np.array([1, 2], np.float32)}
+    arrays |= {"half": np.array(0.5, np.float32), "yes": np.array(1, bool)}
     nodes: list[Node] = [("Unsqueeze", ["x", "axis"], "x3", {}), (op, inputs, "y", known)]
     rank = 4 if op in {"RNN", "LSTM"} else 2
     model = opened(graph(nodes, ROWS, arrays, rank=rank, opset=18))

@@ -64,6 +64,8 @@ def _difference(found: Array, expected: Array) -> str:
     one, other = found[~odd].astype(np.float64), expected[~odd].astype(np.float64)
     scale = float(np.sqrt(np.mean(other**2))) if other.size else 0.0
     distance = float(np.sqrt(np.mean((one - other) ** 2))) if other.size else 0.0
-    if distance > TOLERANCE * max(scale, SMALLEST):
+    # Half floats have three digits, which rounding uses up layer by layer.
+    tolerance = max(TOLERANCE, 4 * float(np.finfo(expected.dtype).eps))
+    if not distance <= tolerance * max(scale, SMALLEST):  # NaN agrees with nothing
         return f"it is off by {distance:.3g}, where values are about {scale:.3g}"
     return ""
