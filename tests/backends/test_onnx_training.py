@@ -223,6 +223,26 @@ def test_gradients_reach_inputs_and_scales_of_quantization() -> None:
     torch.testing.assert_close(s.grad, slope, rtol=1e-4, atol=1e-4)
 
 
+def test_values_rounded_the_other_way_now_and_then_agree() -> None:
+    nodes: list[Node] = []
+    for layer, source in enumerate(["x", "h0", "h1", "h2"]):
+        names = {k: f"{k}{layer}" for k in ("q", "d", "w", "qw", "dw", "h")}
+        target = "y" if layer == 3 else names["h"]
+        nodes += [
+            ("QuantizeLinear", [source, "s", "z"], names["q"], {}),
+            ("DequantizeLinear", [names["q"], "s", "z"], names["d"], {}),
+            ("QuantizeLinear", [names["w"], "t", "z"], names["qw"], {}),
+            ("DequantizeLinear", [names["qw"], "t", "z"], names["dw"], {}),
+            ("Conv", [names["d"], names["dw"]], target, {"pads": [1, 1, 1, 1]}),
+        ]
+    shape = (16, 16, 3, 3)
+    arrays: dict[str, Any] = draw(w0=shape, w1=shape, w2=shape, w3=shape)
+    arrays |= {"s": np.float32(0.03), "t": np.float32(0.003), "z": np.int8(0)}
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    model = opened(graph(nodes, {"x": ("float32", ["n", 16, 8, 8])}, arrays, rank=4))
+    agrees(model.backend, model.native, function_of(model), drawn(model))
+
+
 @pytest.mark.parametrize("name", [name for name in GRAPHS if name not in REFUSED])
 def test_data_and_shapes_meet_on_the_device_of_the_data(name: str) -> None:
     """``meta`` stands for any device: PyTorch refuses to mix it with the CPU."""
