@@ -16,6 +16,7 @@ from penjing.testing.onnx_oddities import ODDITIES, ROWS
 from penjing.testing.onnx_zoo import LAYERS, Node, draw, graph
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
+torch.set_num_threads(1)
 
 from penjing.training.agreement import agrees  # noqa: E402  # imports PyTorch
 
@@ -110,15 +111,17 @@ def test_what_cannot_be_trained_is_refused_by_name(name: str) -> None:
         ("RandomNormalLike", ["x"], {}, "RandomNormalLike"),
         ("RNN", ["x3", "r1", "r2"], {"hidden_size": 4, "activations": ["Elu"]}, "Elu"),
         ("LSTM", ["x3", "l1", "l2"], {"hidden_size": 4, "clip": 2.0}, "LSTM with clip"),
+        ("Dropout", ["x", "half", "yes"], {}, "Dropout in training mode"),
         ("Resize", ["x", "", "two"], {"mode": "linear", "antialias": 1}, "antialias"),
     ],
-    ids=["random", "activations", "clip", "antialias"],
+    ids=["random", "activations", "clip", "dropout", "antialias"],
 )
 def test_options_that_cannot_be_trained_are_refused_by_name(
     op: str, inputs: list[str], known: dict[str, Any], named: str
 ) -> None:
     arrays = draw(r1=(1, 4, 6), r2=(1, 4, 4), l1=(1, 16, 6), l2=(1, 16, 4))
     arrays |= {"axis": np.array([0]), "two": np.array([1, 2], np.float32)}
+    arrays |= {"half": np.array(0.5, np.float32), "yes": np.array(1, bool)}
     nodes: list[Node] = [("Unsqueeze", ["x", "axis"], "x3", {}), (op, inputs, "y", known)]
     rank = 4 if op in {"RNN", "LSTM"} else 2
     model = opened(graph(nodes, ROWS, arrays, rank=rank, opset=18))
@@ -218,6 +221,26 @@ def test_gradients_reach_inputs_and_scales_of_quantization() -> None:
     ratio = x.detach() / 0.25
     slope = torch.where(inside, ratio.round() - ratio, ratio.round().clamp(-128, 127)).sum(0)
     torch.testing.assert_close(s.grad, slope, rtol=1e-4, atol=1e-4)
+
+
+def test_values_rounded_the_other_way_now_and_then_agree() -> None:
+    nodes: list[Node] = []
+    for layer, source in enumerate(["x", "h0", "h1", "h2"]):
+        names = {k: f"{k}{layer}" for k in ("q", "d", "w", "qw", "dw", "h")}
+        target = "y" if layer == 3 else names["h"]
+        nodes += [
+            ("QuantizeLinear", [source, "s", "z"], names["q"], {}),
+            ("DequantizeLinear", [names["q"], "s", "z"], names["d"], {}),
+            ("QuantizeLinear", [names["w"], "t", "z"], names["qw"], {}),
+            ("DequantizeLinear", [names["qw"], "t", "z"], names["dw"], {}),
+            ("Conv", [names["d"], names["dw"]], target, {"pads": [1, 1, 1, 1]}),
+        ]
+    shape = (16, 16, 3, 3)
+    arrays: dict[str, Any] = draw(w0=shape, w1=shape, w2=shape, w3=shape)
+    arrays |= {"s": np.float32(0.03), "t": np.float32(0.003), "z": np.int8(0)}
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    model = opened(graph(nodes, {"x": ("float32", ["n", 16, 8, 8])}, arrays, rank=4))
+    agrees(model.backend, model.native, function_of(model), drawn(model))
 
 
 @pytest.mark.parametrize("name", [name for name in GRAPHS if name not in REFUSED])

@@ -163,6 +163,9 @@ ZEROS = np.array([3, -2, 0], np.int8)
 QUANTIZING = {
     "Quantize": case("QuantizeLinear", 40 * f(3, 4), np.float32(0.2), np.uint8(100)),
     "Quantize_signed": case("QuantizeLinear", 40 * f(3, 4), np.float32(0.2), np.int8(-3)),
+    "Quantize_wide": case(
+        "QuantizeLinear", 4000 * f(9), np.float32(0.2), np.uint16(20000), opset=21
+    ),
     "Quantize_channels": case("QuantizeLinear", 20 * f(2, 3, 2), SCALES, ZEROS),
     "Quantize_rows": case("QuantizeLinear", 20 * f(3, 2), SCALES, ZEROS, axis=0),
     "Quantize_no_zero": case("QuantizeLinear", 40 * f(3, 4), np.float32(0.2)),

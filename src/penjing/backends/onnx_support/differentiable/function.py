@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from penjing.backends.onnx_support.differentiable.graph import Graph, Stored
     from penjing.core.model import Port
 
+EXACT = 1e-3
+ROUNDED = 0.05
+"""ONNX Runtime may compute with the codes themselves: some are rounded the other way then."""
 WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
 """Types of inputs that PyTorch can do little with."""
 
@@ -57,6 +60,12 @@ class OnnxFunction:
     def milestones(self) -> tuple[str, ...]:
         """See ``Function.milestones``."""
         return self._milestones
+
+    @property
+    def tolerance(self) -> float:
+        """How far outputs may be off, as a share: more where values are rounded on the way."""
+        rounds = any(node.op == "QuantizeLinear" for node in self.graph.nodes)
+        return ROUNDED if rounds else EXACT
 
     def __call__(
         self,
