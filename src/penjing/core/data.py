@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from penjing.core.registry import READERS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from penjing.core.example import Example
     from penjing.core.model import Port
     from penjing.core.tensors import Array
 
@@ -90,6 +91,30 @@ class Reader(Protocol):
         """
 
 
+@runtime_checkable
+class Peeks(Protocol):
+    """A capability of a reader: it shows rows before a model's inputs are known."""
+
+    def first_rows(self, source: object, target: str | None, rows: int) -> Example:
+        """Give a few rows, without the labels called ``target``; see ``core.example``.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """A capability of a reader: it reads what may give its rows only once."""
+
+    def gather(self, source: object) -> object:
+        """Read everything into a form that another reader takes.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+
 def open_data(
     source: object,
     inputs: Sequence[Port],
@@ -102,17 +127,43 @@ def open_data(
     Raises:
         DataError: no reader recognises it, it cannot be read, or it does not fit the model.
     """
-    readers = [READERS.load(name)() for name in READERS.names()]
+    reader = _reader(source)
+    return reader.open(source, inputs, target, allow_missing=allow_missing)
+
+
+def gathered(source: object) -> object:
+    """Read what may give its rows only once into memory; give all else as it is.
+
+    Raises:
+        DataError: no reader recognises it, or it cannot be read.
+    """
+    reader = _reader(source)
+    return reader.gather(source) if isinstance(reader, Gathers) else source
+
+
+def first_rows(source: object, target: str | None, rows: int = 2) -> Example | None:
+    """Give a few rows of inputs; None where the reader cannot do that.
+
+    Raises:
+        DataError: no reader recognises it, or it cannot be read.
+    """
+    reader = _reader(source)
+    return reader.first_rows(source, target, rows) if isinstance(reader, Peeks) else None
+
+
+def _reader(source: object) -> Reader:
+    """Find the reader that recognises a source."""
+    readers: list[Reader] = [READERS.load(name)() for name in READERS.names()]
     for reader in readers:
         if reader.recognises(source):
-            opened: Dataset = reader.open(source, inputs, target, allow_missing=allow_missing)
-            return opened
+            return reader
     known = ", ".join(sorted(suffix for reader in readers for suffix in reader.suffixes))
     if not isinstance(source, (str, PathLike)):
         raise DataError(
             f"data of type {type(source).__name__}",
             "cannot be read",
-            f"give a file ({known}), an array, a pair (inputs, labels) or a dict of arrays",
+            f"give a file ({known}), an array, a pair (inputs, labels), a dict of arrays, or "
+            "batches of them",
         )
     problem = "is no kind of data file known here" if Path(source).exists() else "no such file"
     raise DataError(str(fspath(source)), problem, f"data files end in {known}")

@@ -1,4 +1,4 @@
-"""Arrays already in memory: an array, a pair, a dict, a pandas DataFrame."""
+"""Arrays already in memory: an array or tensor, a pair, a dict, a pandas DataFrame."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from penjing.core.errors import DataError
 from penjing.readers.support.dataset import assemble
 from penjing.readers.support.fit import fit
 from penjing.readers.support.labels import as_labels
-from penjing.readers.support.names import name_arrays, name_columns
-from penjing.readers.support.stores import ArrayStore, as_array
+from penjing.readers.support.names import listed, name_arrays, name_columns
+from penjing.readers.support.stores import ArrayStore, as_array, is_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +33,11 @@ CALLED = "data in memory"
 class Memory:
     """Reads what a program holds.
 
-    * an array: the one input of the model
+    * an array, or a tensor of PyTorch: the one input of the model
     * a dict of arrays named as the model's inputs, or ``x`` when there is one; labels ``y``
     * a pandas DataFrame, with the same rules as for CSV files
-    * a pair: any of these as the inputs, and an array of labels or None
+    * a pair: any of these as the inputs, or a tuple of arrays in the order of the inputs, and
+      an array of labels or None
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -44,8 +45,11 @@ class Memory:
     def recognises(self, source: object) -> bool:
         """Tell whether ``source`` is an array, a dict, a DataFrame or a pair beginning so."""
         if isinstance(source, tuple):
-            return len(source) == PAIR and not isinstance(source[0], tuple | str)
-        return isinstance(source, (Mapping, np.ndarray)) or _is_frame(source)
+            inputs = source[0] if source and isinstance(source[0], tuple) else source[:1]
+            return len(source) == PAIR and not any(isinstance(i, tuple | str) for i in inputs)
+        return (
+            isinstance(source, (Mapping, np.ndarray)) or _is_frame(source) or is_tensor(source)
+        )
 
     def open(
         self,
@@ -66,6 +70,8 @@ class Memory:
             source, given = source
             if target is not None and given is not None:
                 raise DataError(CALLED, f"has labels beside the inputs and {target!r} in them")
+        if isinstance(source, tuple):
+            source = _by_name(source, inputs)
         if _is_frame(source):
             feeds, found = _from_frame(source, inputs, target, allow_missing=allow_missing)
         else:
@@ -78,6 +84,42 @@ class Memory:
             where = f"{CALLED}, {kind} {target or 'y'!r}"
         labels = None if found is None else as_labels(where, found)
         return assemble(CALLED, feeds, labels, where)
+
+    def first_rows(
+        self, source: object, target: str | None, rows: int
+    ) -> dict[str, Array] | tuple[Array, ...]:
+        """Give the first rows of the inputs.
+
+        Raises:
+            DataError: they are no arrays.
+        """
+        if isinstance(source, tuple):
+            source, _ = source
+        if isinstance(source, Mapping):
+            return {
+                str(name): as_array(f"array {name!r}", array)[:rows]
+                for name, array in source.items()
+                if name != target and np.ndim(array)
+            }
+        if _is_frame(source):
+            frame: Any = source
+            names = [name for name in frame.columns if str(name) != target]
+            parts = [_column(str(n), frame[n].iloc[:rows], text=False) for n in names]
+            return (np.stack(parts, axis=1),)
+        given = source if isinstance(source, tuple) else (source,)
+        return tuple(np.atleast_1d(as_array(CALLED, each))[:rows] for each in given)
+
+
+def _by_name(arrays: tuple[object, ...], inputs: Sequence[Port]) -> dict[str, object]:
+    """Give arrays the names of the inputs, in order."""
+    if len(arrays) != len(inputs):
+        raise DataError(
+            CALLED,
+            f"has {len(arrays)} arrays of inputs, the model has {len(inputs)}: "
+            f"{listed([port.name for port in inputs])}",
+            "give a dict of arrays by the names of the inputs",
+        )
+    return {port.name: array for port, array in zip(inputs, arrays, strict=True)}
 
 
 def _from_arrays(

@@ -95,6 +95,30 @@ class Npz:
         ]
         return assemble(str(path), feeds, labels, labels_where)
 
+    def first_rows(
+        self, source: object, target: str | None, rows: int
+    ) -> dict[str, Array] | tuple[Array, ...]:
+        """Give the first rows of every array but the labels called ``target``.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        path = existing_file(source)
+        if path.suffix.lower() == ".npy":
+            return (np.array(_map_npy(path)[:rows]),)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
+                return {
+                    name: np.array(_read_member(_called(path, name), archive, info)[:rows])
+                    for name, info in members.items()
+                    if name != target
+                }
+        except PenjingError:
+            raise
+        except DAMAGE as error:
+            raise _no_npz(path, error) from error
+
 
 def _called(path: Path, name: str) -> str:
     return str(path) if path.suffix.lower() == ".npy" else f"{path}, array {name!r}"
@@ -167,10 +191,14 @@ def _read_npz(
     except PenjingError:
         raise
     except DAMAGE as error:
-        raise DataError(
-            str(path), f"is no .npz file, or damaged ({error})", "write it with np.savez"
-        ) from error
+        raise _no_npz(path, error) from error
     return arrays, chosen, label_name
+
+
+def _no_npz(path: Path, error: Exception) -> DataError:
+    return DataError(
+        str(path), f"is no .npz file, or damaged ({error})", "write it with np.savez"
+    )
 
 
 def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:

@@ -91,6 +91,21 @@ class Tabular:
         ]
         return assemble(where, feeds, labels, f"{where}, column {target!r}")
 
+    def first_rows(self, source: object, target: str | None, rows: int) -> tuple[Array, ...]:
+        """Give zeros, as many in a row as there are columns of features.
+
+        Raises:
+            DataError: the file is missing or damaged.
+            MissingExtraError: pyarrow is not installed.
+        """
+        path = existing_file(source)
+        try:
+            table = _open_parquet(path) if has_suffix(path, (".parquet",)) else _open_csv(path)
+        except (_arrow("pyarrow").lib.ArrowException, UnicodeDecodeError, OSError) as error:
+            raise DataError(str(path), f"cannot be read as a table: {error}") from error
+        features = [name for name in table.names if name != target]
+        return (np.zeros((rows, len(features)), np.float32),)
+
 
 _AT = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?(?:CSV conversion error to \w+: )?")
 _LINE = re.compile(r"CSV parse error: Row #(\d+): ")
