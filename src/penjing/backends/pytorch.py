@@ -7,22 +7,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from penjing.core.errors import MissingExtraError, ModelError
+from penjing.core.errors import MissingExtraError, ModelError, UnsupportedError
 from penjing.core.example import WithExample
-from penjing.core.registry import BACKENDS
 
 if TYPE_CHECKING:
-    from penjing.backends.pytorch_support.calling import Called
+    from collections.abc import Callable
+
     from penjing.core.model import Model
 
 __all__ = ["Pytorch"]
 
 STATES = (".pt", ".pth", ".safetensors", ".ckpt")
 PROGRAM = ".pt2"
-TOLERANCE = 1e-3
-"""How far, relative to the largest output, an ONNX model may be from its module."""
 
 
 class Pytorch:
@@ -65,9 +61,9 @@ class Pytorch:
                 return self.open(native.model)
             return self._from_module(native.model, native.inputs)
         if _is_program(native):
-            from penjing.backends.pytorch_support.exporting import convert
+            from penjing.backends.pytorch_support.exporting import convert, opened
 
-            return _opened(convert(native, "exported program"), "exported program")
+            return opened(convert(native, "exported program"), None, "exported program")
         raise ModelError(
             type(native).__name__,
             "does not say which inputs it takes",
@@ -76,14 +72,50 @@ class Pytorch:
 
     def _from_module(self, module: Any, inputs: Any) -> Model:
         from penjing.backends.pytorch_support.calling import arrange
-        from penjing.backends.pytorch_support.exporting import call, export, unwrapped
+        from penjing.backends.pytorch_support.exporting import (
+            call,
+            export,
+            opened,
+            unwrapped,
+        )
 
         module = unwrapped(module)
         where = type(module).__name__
         called = call(module, *arrange(module, inputs))
-        model = _opened(export(called, where), where)
-        _check(model, called, where)
-        return model
+        return opened(export(called, where), called, where)
+
+    def with_weights_of(self, native: Any, packed: bytes) -> Any:
+        """Give a copy of a module that computes what a compressed model does.
+
+        Args:
+            native: the module that the model was made of, or a ``WithExample`` of it.
+            packed: the ONNX model with compressed weights.
+
+        Raises:
+            ModelError: the module cannot be exported.
+            UnsupportedError: the weights have no place in this module.
+        """
+        from penjing.backends.pytorch_support.exporting import unwrapped
+        from penjing.backends.pytorch_support.writing import written_back
+
+        inputs = None
+        if isinstance(native, WithExample):
+            native, inputs = native.model, native.inputs
+        if not _is_module(native):
+            raise UnsupportedError(
+                type(native).__name__,
+                "is no PyTorch module, and cannot take compressed weights",
+                "penjing.load() runs the compressed file as it is",
+            )
+        return written_back(unwrapped(native), inputs, packed)
+
+    def from_state_dict(self, constructor: Callable[[], Any], path: Path) -> Any:
+        """Build a module and load its parameters from a file; see ``penjing.modules``."""
+        if find_spec("torch") is None:
+            raise MissingExtraError("torch", "PyTorch models")
+        from penjing.backends.pytorch_support.states import load_into
+
+        return load_into(constructor, path)
 
 
 def _is_module(native: object) -> bool:
@@ -112,38 +144,3 @@ def _refuse(path: Path) -> None:
         "holds parameters, not what is computed with them",
         "give their module in Python: penjing.from_state_dict(constructor, path)",
     )
-
-
-def _opened(proto: Any, where: str) -> Model:
-    try:
-        opened: Model = BACKENDS.load("onnx")().open(proto)
-    except ModelError as error:
-        raise ModelError(where, f"its ONNX form {error.problem}", error.hint) from error
-    return opened
-
-
-def _check(model: Model, called: Called, where: str) -> None:
-    """Compare the ONNX model with the module, on one sample more than was exported."""
-    import torch
-
-    tensors = [
-        tensor[torch.arange(len(tensor) + 1) % len(tensor)] if batched else tensor
-        for tensor, batched in zip(called.inputs, called.batched, strict=True)
-    ]
-    with torch.no_grad():
-        wanted = dict(zip(called.outputs, called.call(*tensors), strict=True))
-    ports = {port.name for port in model.backend.inputs(model.native)}
-    feed = dict(zip(called.names, tensors, strict=True))
-    given = model.predict({name: t.numpy() for name, t in feed.items() if name in ports})
-    for name, tensor in wanted.items():
-        found, right = given[name], tensor.numpy()
-        size = float(np.abs(right).max(initial=0)) if right.dtype.kind in "iuf" else 0
-        alike = found.shape == right.shape and np.allclose(
-            found, right, rtol=0, atol=TOLERANCE * size, equal_nan=True
-        )
-        if not alike:
-            raise ModelError(
-                where,
-                f"its ONNX form gives other values for output {name!r}",
-                "does forward() draw random numbers, or depend on the number of samples?",
-            )

@@ -154,13 +154,14 @@ def _typed(module: nn.Module, leaves: list[Any]) -> Iterator[list[Any]]:
     """Turn arrays into tensors, in every type that a module may want them in."""
     floats = [p.dtype for p in module.parameters() if p.is_floating_point()]
     real = floats[0] if floats else torch.get_default_dtype()
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
     choices: list[list[Any]] = []
     for leaf in leaves:
         if isinstance(leaf, torch.Tensor):
-            choices.append([leaf.detach().cpu()])
+            choices.append([leaf.detach().to(device)])
         elif isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
             kinds = {"f": [real], "b": [torch.bool, real, torch.int64]}
-            tensor = torch.from_numpy(np.array(leaf[:ROWS] if leaf.ndim else leaf))
+            tensor = torch.from_numpy(np.array(leaf[:ROWS] if leaf.ndim else leaf)).to(device)
             wanted = kinds.get(leaf.dtype.kind, [torch.int64, real])
             choices.append([tensor.to(dtype) for dtype in wanted])
         elif isinstance(leaf, np.ndarray):

@@ -8,6 +8,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -21,13 +22,18 @@ from penjing.backends.pytorch_support.calling import (
 )
 from penjing.backends.pytorch_support.tidying import tidy
 from penjing.core.errors import MissingExtraError, ModelError
+from penjing.core.registry import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import onnx
 
+    from penjing.core.model import Model
+
 BATCH = "batch"
+TOLERANCE = 1e-3
+"""How far, relative to the largest output, an ONNX model may be from its module."""
 WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module"}
 WRAPPERS |= {"DistributedDataParallel": "module", "FullyShardedDataParallel": "module"}
 """Classes around a module, and the attribute that holds it."""
@@ -75,6 +81,17 @@ def copied(module: nn.Module) -> nn.Module:
             "leave loggers, locks and open files out of the module",
         ) from error
     return made.cpu()
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[nn.Module]:
+    """Put a module that refuses to be copied into evaluation mode, and back."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield module.eval()
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def call(module: nn.Module, args: Any, kwargs: Any) -> Called:
@@ -127,6 +144,48 @@ def convert(program: Any, where: str) -> onnx.ModelProto:
     dummies = [torch.empty(0)] * spec.num_leaves
     outputs = output_names(where, pytree.tree_unflatten(dummies, spec), inputs)
     return _converted(program, where, inputs, outputs, program.module())
+
+
+def opened(proto: onnx.ModelProto, called: Called | None, where: str) -> Model:
+    """Open an exported model, and check it against the module it was made of, if it is there.
+
+    Raises:
+        ModelError: it does not run, or computes something else.
+    """
+    try:
+        model: Model = BACKENDS.load("onnx")().open(proto)
+    except ModelError as error:
+        raise ModelError(where, f"its ONNX form {error.problem}", error.hint) from error
+    if called is not None:
+        fault = difference(model, called)
+        if fault:
+            raise ModelError(
+                where,
+                f"its ONNX form gives other values for output {fault!r}",
+                "does forward() draw random numbers, or depend on the number of samples?",
+            )
+    return model
+
+
+def difference(model: Model, called: Called) -> str:
+    """Name the first output that differs from the module's, on one sample more than before."""
+    tensors = [
+        tensor[torch.arange(len(tensor) + 1) % len(tensor)] if batched else tensor
+        for tensor, batched in zip(called.inputs, called.batched, strict=True)
+    ]
+    with torch.no_grad():
+        wanted = dict(zip(called.outputs, called.call(*tensors), strict=True))
+    ports = {port.name for port in model.backend.inputs(model.native)}
+    feed = dict(zip(called.names, tensors, strict=True))
+    given = model.predict({n: t.cpu().numpy() for n, t in feed.items() if n in ports})
+    for name, tensor in wanted.items():
+        found, right = given[name], tensor.cpu().numpy()
+        size = float(np.abs(right).max(initial=0)) if right.dtype.kind in "iuf" else 0
+        if found.shape != right.shape or not np.allclose(
+            found, right, rtol=0, atol=TOLERANCE * size, equal_nan=True
+        ):
+            return name
+    return ""
 
 
 def _converted(

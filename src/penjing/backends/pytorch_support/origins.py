@@ -104,8 +104,15 @@ class Origins:
 
 def held(module: nn.Module) -> dict[str, torch.Tensor]:
     """Give parameters and buffers under all their names."""
-    found = dict(module.named_parameters(remove_duplicate=False))
-    return found | dict(module.named_buffers(remove_duplicate=False))
+    found: dict[str, torch.Tensor] = {}
+    found.update(module.named_parameters(remove_duplicate=False))
+    found |= dict(module.named_buffers(remove_duplicate=False))
+    return {plain(name): tensor for name, tensor in found.items()}
+
+
+def plain(name: str) -> str:
+    """Leave out what Keras puts before the names of its variables."""
+    return name.removeprefix("_functional.").removeprefix("_torch_params.")
 
 
 def digest(array: Array) -> bytes:
@@ -132,6 +139,9 @@ def _plain(name: str, tensor: torch.Tensor) -> Iterator[Origin]:
     yield _view(name, lambda whole: whole)
     if tensor.ndim == 2:  # noqa: PLR2004
         yield _view(name, lambda whole: whole.T)
+    if name.endswith("kernel") and tensor.ndim > 2:  # noqa: PLR2004  # of Keras: outputs last
+        order = (tensor.ndim - 1, tensor.ndim - 2, *range(tensor.ndim - 2))
+        yield _view(name, lambda whole: whole.transpose(order))
 
 
 def _view(name: str, view: Callable[[Any], Any], label: str = "") -> Origin:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penjing.backends.pytorch_support.origins import Origins, digest
+from penjing.backends.pytorch_support.origins import Origins, digest, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,11 +23,8 @@ def tidy(model: onnx.ModelProto, module: Any) -> None:
     model.producer_version = ""
     del model.metadata_props[:]
     graph = model.graph
-    rename(graph, {
-        tensor.name: tensor.name.removeprefix(PREFIX)
-        for tensor in graph.initializer
-        if tensor.name.startswith(PREFIX)
-    })  # fmt: skip
+    shorter = {t.name: plain(t.name.removeprefix(PREFIX)) for t in graph.initializer}
+    rename(graph, {old: new for old, new in shorter.items() if new not in shorter})
     origins = Origins(getattr(module, "module", module))
     _tie(graph, origins)
     _name(graph, origins)
