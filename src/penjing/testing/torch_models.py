@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from penjing.core.model import Model
 
 VOCABULARY = 8
-STEPS = 5
+STEPS = 3
 
 
 class ConvNet(nn.Module):
@@ -59,7 +59,7 @@ class Tagger(nn.Module):
         self.out.weight = self.words.weight
 
     def forward(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Score each of five tokens."""
+        """Score each of a few tokens."""
         states, _ = self.lstm(self.words(tokens))
         return {"scores": self.out(self.mix(states))}
 
