@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
+import warnings
 from collections.abc import Callable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,19 @@ LONGEST_HEADER = 100 << 20
 """Bytes, as in the reference implementation of safetensors."""
 LENGTH_BYTES = 8
 MOST_LISTED = 6
+DAMAGE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    struct.error,
+    TypeError,
+    ValueError,
+)
+"""What PyTorch raises for files that are damaged or hold more than tensors."""
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -81,8 +96,10 @@ def _listed(names: list[str]) -> str:
 
 def _checkpoint(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGE as error:
         unsafe = "weights" in str(error).lower() and "only" in str(error).lower()
         raise ModelError(
             str(path),
