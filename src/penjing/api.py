@@ -59,15 +59,17 @@ def wrap(native: object, data: object = None, target: str | None = None) -> Mode
         backend = BACKENDS.load(name)()
         if backend.recognises(native):
             lacks = isinstance(backend, LearnsFromExample) and backend.lacks_example(native)
-            if lacks and data is not None and (example := first_rows(data, target)) is not None:
-                native = WithExample(native, example)
+            if lacks and data is not None:
+                example = first_rows(gathered(data), target)
+                native = native if example is None else WithExample(native, example)
             opened: Model = backend.open(native)
             return opened
     if isinstance(native, str | Path):
         raise ModelError(
             str(native),
             "is no kind of model file known here",
-            "give a .onnx file; scikit-learn estimators come in through the Python function",
+            "give a .onnx or .keras file; scikit-learn estimators and PyTorch modules come in "
+            "through the Python function",
         )
     kind = f"{type(native).__module__}.{type(native).__qualname__}"
     raise UnsupportedError(

@@ -279,6 +279,21 @@ def test_files_are_refused_with_a_hint(tmp_path: Path) -> None:
             opened(tmp_path / name)
 
 
+def test_parameters_may_be_called_as_inputs_are() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.x = nn.Parameter(torch.arange(20.0))
+            self.output = nn.Parameter(torch.arange(20.0) * 2)
+
+        def forward(self, x: Any) -> Any:
+            return x * self.x + self.output
+
+    rows = np.ones((3, 20), np.float32)
+    (given,) = opened(Scale(), rows).predict({"x": rows}).values()
+    np.testing.assert_array_equal(given[0], np.arange(20) * 3)
+
+
 def test_wrapped_modules_are_unwrapped() -> None:
     from penjing.backends.pytorch_support.exporting import unwrapped
 

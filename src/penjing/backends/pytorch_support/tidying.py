@@ -23,8 +23,9 @@ def tidy(model: onnx.ModelProto, module: Any) -> None:
     model.producer_version = ""
     del model.metadata_props[:]
     graph = model.graph
+    taken = _values(graph)
     shorter = {t.name: plain(t.name.removeprefix(PREFIX)) for t in graph.initializer}
-    rename(graph, {old: new for old, new in shorter.items() if new not in shorter})
+    rename(graph, {old: new for old, new in shorter.items() if new not in taken})
     origins = Origins(getattr(module, "module", module))
     _tie(graph, origins)
     _name(graph, origins)
@@ -51,6 +52,15 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             for inner in (attribute.g, *attribute.graphs):
                 if inner.node:
                     yield from _graphs(inner)
+
+
+def _values(graph: onnx.GraphProto) -> set[str]:
+    """Give the names of all values."""
+    found = {value.name for value in (*graph.input, *graph.output)}
+    for inner in _graphs(graph):
+        found |= {tensor.name for tensor in inner.initializer}
+        found |= {name for node in inner.node for name in node.output}
+    return found
 
 
 def _tie(graph: onnx.GraphProto, origins: Origins) -> None:
@@ -85,9 +95,7 @@ def _name(graph: onnx.GraphProto, origins: Origins) -> None:
     """Call arrays what the parameters are called that they are made of."""
     from onnx import numpy_helper
 
-    taken = {name for inner in _graphs(graph) for node in inner.node for name in node.output}
-    taken |= {value.name for value in (*graph.input, *graph.output)}
-    taken |= {tensor.name for tensor in graph.initializer}
+    taken = _values(graph)
     names = {}
     for tensor in graph.initializer:
         if origins.knows(tensor.name) or not _is_float(tensor):

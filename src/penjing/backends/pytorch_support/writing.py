@@ -142,7 +142,7 @@ class _Writer:
             raise UnsupportedError(
                 self.where,
                 f"array {name!r} of the file is made of its parameters in some way that is not "
-                "known here, such as weight_norm",
+                "known here, such as weight_norm or a mask",
                 "remove parametrizations before compressing; penjing.load() runs the file",
             )
 
