@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from penjing.core.budget import Budget as Budget
     from penjing.core.errors import PenjingError as PenjingError
     from penjing.core.errors import PenjingWarning as PenjingWarning
+    from penjing.core.example import WithExample as WithExample
     from penjing.core.recipe import Recipe as Recipe
     from penjing.core.recipe import Step as Step
+    from penjing.modules import from_state_dict as from_state_dict
+    from penjing.modules import to_module as to_module
 
 __all__ = [
     "Budget",
@@ -30,12 +33,15 @@ __all__ = [
     "PenjingWarning",
     "Recipe",
     "Step",
+    "WithExample",
     "bench",
     "compress",
     "evaluate",
+    "from_state_dict",
     "load",
     "open_artifact",
     "predict",
+    "to_module",
     "unpack",
     "wrap",
 ]
@@ -47,7 +53,9 @@ _HOMES = {
     ),
     "penjing.core.budget": ("Budget",),
     "penjing.core.errors": ("PenjingError", "PenjingWarning"),
+    "penjing.core.example": ("WithExample",),
     "penjing.core.recipe": ("Recipe", "Step"),
+    "penjing.modules": ("from_state_dict", "to_module"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

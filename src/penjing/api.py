@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from penjing.artifact.artifact import Artifact
 from penjing.core.budget import Budget
-from penjing.core.data import Dataset, open_data
+from penjing.core.data import Dataset, first_rows, gathered, open_data
 from penjing.core.errors import ConfigError, ModelError, UnsupportedError
+from penjing.core.example import LearnsFromExample, WithExample
 from penjing.core.model import Model
 from penjing.core.recipe import Recipe
 from penjing.core.registry import BACKENDS
@@ -37,8 +38,14 @@ __all__ = [
 ]
 
 
-def wrap(native: object) -> Model:
+def wrap(native: object, data: object = None, target: str | None = None) -> Model:
     """Open any supported model: a path, a framework's object, or a wrapped model.
+
+    Args:
+        native: the model.
+        data: what ``compress`` takes, for models that do not say which inputs they take: the
+            first rows are an example.  ``WithExample(native, inputs)`` does the same.
+        target: name of the labels in ``data``, which are no input.
 
     Raises:
         ModelError: it cannot be read.
@@ -51,13 +58,17 @@ def wrap(native: object) -> Model:
     for name in BACKENDS.names():
         backend = BACKENDS.load(name)()
         if backend.recognises(native):
+            lacks = isinstance(backend, LearnsFromExample) and backend.lacks_example(native)
+            if lacks and data is not None:
+                native = WithExample(native, first_rows(gathered(data), target))
             opened: Model = backend.open(native)
             return opened
     if isinstance(native, str | Path):
         raise ModelError(
             str(native),
             "is no kind of model file known here",
-            "give a .onnx file; scikit-learn estimators come in through the Python function",
+            "give a .onnx or .keras file; scikit-learn estimators and PyTorch modules come in "
+            "through the Python function",
         )
     kind = f"{type(native).__module__}.{type(native).__qualname__}"
     raise UnsupportedError(
@@ -101,11 +112,11 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     """Find the smallest model that keeps the budget, and prove it.
 
     Args:
-        model: a path to an ONNX file, an ``onnx.ModelProto``, or a fitted scikit-learn
-            estimator.
-        data: a path to .npz, .npy, .csv or .parquet, or arrays: ``{"x": ..., "y": ...}``,
-            ``(x, y)`` or ``x``.  Divided, with ``seed``, into rows that calibrate, search and
-            certify.
+        model: a path to an ONNX file, an ``onnx.ModelProto``, a fitted scikit-learn estimator,
+            or a PyTorch module (see ``WithExample`` where ``data`` do not show its inputs).
+        data: a path to .npz, .npy, .csv or .parquet, arrays: ``{"x": ..., "y": ...}``,
+            ``(x, y)`` or ``x``, or batches of them such as a DataLoader gives.  Divided, with
+            ``seed``, into rows that calibrate, search and certify.
         budget: limits; without any, a drop of 0.5 points is allowed.
         metric: name of a metric; ``auto`` chooses by outputs and labels.
         calibration: unlabelled rows for calibration, instead of a part of ``data``.
@@ -135,9 +146,12 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     from penjing.engine.placing import placing
 
     budget, steps = _checked_budget(budget), _read_recipe(recipe)
-    wrapped = wrap(model)
+    rows, calibration, test = [
+        None if given is None else gathered(given) for given in (data, calibration, test)
+    ]
+    wrapped = wrap(model, rows, target)
     ports = wrapped.backend.inputs(wrapped.native)
-    called = name or (str(model) if isinstance(model, str | Path) else type(model).__name__)
+    called = name or _called(model)
 
     def opened(source: object) -> Dataset:
         return open_data(source, ports, target, allow_missing=allow_missing)
@@ -145,7 +159,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     job = Job(
         model=wrapped,
         name=called,
-        data=opened(data),
+        data=opened(rows),
         calibration=None if calibration is None else opened(calibration),
         test=None if test is None else opened(test),
         train=None if train is None else opened(train),
@@ -179,6 +193,11 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     given = [each for each in sources if each is not None]
     with placing(called, ports, given, metric):
         return pipeline.compress(job)
+
+
+def _called(model: object) -> str:
+    native = model.model if isinstance(model, WithExample) else model
+    return str(native) if isinstance(native, str | Path) else type(native).__name__
 
 
 def _checked_budget(given: object) -> Budget:

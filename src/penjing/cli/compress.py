@@ -73,7 +73,9 @@ class Files:
 
 
 def compress(  # noqa: PLR0913  # one parameter for each option
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model: an .onnx file.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="The model: an .onnx or .keras file.")
+    ],
     *,
     data: Data,
     calibration: Annotated[

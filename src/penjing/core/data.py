@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from penjing.core.registry import READERS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from penjing.core.example import Example
     from penjing.core.model import Port
     from penjing.core.tensors import Array
 
@@ -99,6 +100,28 @@ class Reader(Protocol):
             DataError: the source cannot be read, or has no such labels.
         """
 
+    def first_rows(self, source: object, target: str | None, rows: int) -> Example:
+        """Give the first rows of all that may be an input, before a model's inputs are known.
+
+        By name where the source has names; ``y`` is among them unless ``target`` says so,
+        since a model may call an input so.  A table gives zeros, as many as it has features.
+
+        Raises:
+            DataError: the source cannot be read, or has no such labels.
+        """
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """A capability of a reader: it reads what may give its rows only once."""
+
+    def gather(self, source: object) -> object:
+        """Read everything into a form that another reader takes.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
 
 def open_data(
     source: object,
@@ -125,7 +148,27 @@ def describe_data(source: object, target: str | None = None) -> tuple[Port, ...]
     return _reader_of(source).describe(source, target)
 
 
+def first_rows(source: object, target: str | None = None, rows: int = 2) -> Example:
+    """Give a few rows of a source as an example; see ``Reader.first_rows``.
+
+    Raises:
+        DataError: no reader recognises it, or it cannot be read.
+    """
+    return _reader_of(source).first_rows(source, target, rows)
+
+
+def gathered(source: object) -> object:
+    """Read what may give its rows only once into memory; give all else as it is.
+
+    Raises:
+        DataError: no reader recognises it, or it cannot be read.
+    """
+    reader = _reader_of(source)
+    return reader.gather(source) if isinstance(reader, Gathers) else source
+
+
 def _reader_of(source: object) -> Reader:
+    """Find the reader that recognises a source."""
     readers: list[Reader] = [READERS.load(name)() for name in READERS.names()]
     for reader in readers:
         if reader.recognises(source):
@@ -135,7 +178,8 @@ def _reader_of(source: object) -> Reader:
         raise DataError(
             f"data of type {type(source).__name__}",
             "cannot be read",
-            f"give a file ({known}), an array, a pair (inputs, labels) or a dict of arrays",
+            f"give a file ({known}), an array, a pair (inputs, labels), a dict of arrays, or "
+            "batches of them",
         )
     problem = "is no kind of data file known here" if Path(source).exists() else "no such file"
     raise DataError(str(fspath(source)), problem, f"data files end in {known}")

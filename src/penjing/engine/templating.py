@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penjing.core.architecture import IMAGE_RANK, InputKind, Problem, Task
-from penjing.core.data import describe_data, open_data
+from penjing.core.data import describe_data, gathered, open_data
 from penjing.core.errors import ConfigError, DataError
 from penjing.core.metric import is_one_hot
 from penjing.core.model import Port
@@ -71,8 +71,8 @@ def open_for(template: ModelTemplate, source: object, target: str | None = None)
         DataError: the source cannot be read, or holds no single array of numbers.
         ConfigError: the template does not take what it holds.
     """
+    where, source = _called(source), gathered(source)
     ports = describe_data(source, target)
-    where = _called(source)
     if len(ports) != 1:
         listed = ", ".join(repr(port.name) for port in ports)
         raise DataError(

@@ -19,7 +19,7 @@ from penjing.readers.support.files import existing_file, has_suffix
 from penjing.readers.support.fit import fit
 from penjing.readers.support.labels import as_labels
 from penjing.readers.support.names import name_arrays
-from penjing.readers.support.ports import as_port, name_inputs
+from penjing.readers.support.ports import as_port, beside, name_inputs
 from penjing.readers.support.stores import PLAIN_KINDS, ArrayStore, Spool
 
 if TYPE_CHECKING:
@@ -110,11 +110,28 @@ class Npz:
         with _archive(path) as (archive, members):
             ports = []
             for name in name_inputs(str(path), members, target):
-                where, info = _called(path, name), members[name]
-                with _open_member(where, archive, info) as file:
-                    header = _read_header(where, file, info.file_size)
-                ports.append(as_port(where, name, header.shape, header.dtype))
+                header = _look_at(path, name, archive, members)
+                ports.append(as_port(_called(path, name), name, header.shape, header.dtype))
         return tuple(ports)
+
+    def first_rows(
+        self, source: object, target: str | None, rows: int
+    ) -> dict[str, Array] | tuple[Array, ...]:
+        """Give the first rows of every array but the labels; single numbers have none.
+
+        Raises:
+            DataError: the file is missing or damaged, or has no such labels.
+        """
+        path = existing_file(source)
+        if path.suffix.lower() == ".npy":
+            beside(str(path), ["x"], target)
+            return (np.array(_map_npy(path)[:rows]),)
+        with _archive(path) as (archive, members):
+            return {
+                name: np.array(_read_member(_called(path, name), archive, members[name])[:rows])
+                for name in beside(str(path), members, target)
+                if _look_at(path, name, archive, members).shape
+            }
 
 
 def _called(path: Path, name: str) -> str:
@@ -207,6 +224,14 @@ def _open_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     if info.flag_bits & 1:
         raise DataError(where, "is encrypted", "write the file with np.savez")
     return archive.open(info)
+
+
+def _look_at(
+    path: Path, name: str, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]
+) -> _Header:
+    where, info = _called(path, name), members[name]
+    with _open_member(where, archive, info) as file:
+        return _read_header(where, file, info.file_size)
 
 
 def _read_member(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:

@@ -93,6 +93,16 @@ class Tabular:
         with _explaining(str(path)):
             return (name_features(str(path), _open_table(path).names, target),)
 
+    def first_rows(self, source: object, target: str | None, rows: int) -> tuple[Array, ...]:
+        """Give zeros, as many in a row as there are columns of features.
+
+        Raises:
+            DataError: the file is missing or damaged, or has no such column.
+            MissingExtraError: pyarrow is not installed.
+        """
+        (port,) = self.describe(source, target)
+        return (np.zeros((rows, port.shape[-1] or 0), np.float32),)
+
 
 @contextmanager
 def _explaining(where: str) -> Iterator[list[str]]:

@@ -265,6 +265,13 @@ def scikit_learn_mlp() -> Model:
     return model
 
 
+def pytorch_model(name: str) -> Model:
+    """Open one of the PyTorch toys."""
+    from penjing.testing.torch_models import toy
+
+    return toy(name)
+
+
 def builders() -> dict[str, Build]:
     """Builders of all models whose backend and framework are there."""
     found: dict[str, Build] = {"arrays": chain}
@@ -274,6 +281,9 @@ def builders() -> dict[str, Build]:
             found[f"onnx_{name}"] = partial(onnx_model, name)
     if "scikit_learn" in known and find_spec("sklearn") and find_spec("skl2onnx"):
         found["scikit_learn_mlp"] = scikit_learn_mlp
+    if "pytorch" in known and find_spec("torch") and find_spec("onnxscript"):
+        for name in ("conv", "tagger"):
+            found[f"pytorch_{name}"] = partial(pytorch_model, name)
     return found
 
 

@@ -82,7 +82,7 @@ class Jacobian:
         spread = base.std(axis=tuple(a for a in range(base.ndim) if a != axis))
         steps = STEP * np.maximum(spread, 1e-3 * max(float(spread.max()), 1e-12))
         signs = rng.choice(np.array([-1, 1], base.dtype), np.take(base, 0, axis).shape)
-        found = np.empty((len(base), base.shape[axis], reference.shape[1]), np.float32)
+        found = np.empty((len(reference), base.shape[axis], reference.shape[1]), np.float32)
         for row, step in enumerate(steps):
             moved = base.copy()
             np.moveaxis(moved, axis, 0)[row] += step * signs

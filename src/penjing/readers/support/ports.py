@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+def beside(source: str, known: Collection[str], target: str | None) -> list[str]:
+    """Give all names but that of the labels asked for.
+
+    Raises:
+        DataError: there are no such labels.
+    """
+    if target is not None:
+        check_target(source, known, target)
+    return [name for name in known if name != target]
+
+
 def name_inputs(source: str, known: Collection[str], target: str | None) -> list[str]:
     """Choose the arrays that a model would take in: ``x``, or all that are not the labels.
 
@@ -25,10 +36,8 @@ def name_inputs(source: str, known: Collection[str], target: str | None) -> list
     Raises:
         DataError: there are none, or the labels asked for are not there.
     """
-    if target is not None:
-        check_target(source, known, target)
-    labels = "y" if target is None else target
-    names = ["x"] if "x" in known and labels != "x" else [n for n in known if n != labels]
+    names = [name for name in beside(source, known, target) if target or name != "y"]
+    names = ["x"] if "x" in names else names
     if not names:
         raise DataError(
             source,
@@ -44,9 +53,7 @@ def name_features(source: str, known: Sequence[str], target: str | None) -> Port
     Raises:
         DataError: there are none, or the label column asked for is not there.
     """
-    if target is not None:
-        check_target(source, known, target)
-    width = sum(name != target for name in known)
+    width = len(beside(source, known, target))
     if not width:
         raise DataError(source, f"has no columns beside the label {target!r}")
     return Port("x", "float32", (None, width))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from penjing.core.errors import DataError, OutputError
+from penjing.core.training import to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -182,12 +184,22 @@ def _explaining_full_disk() -> Iterator[None]:
         ) from error
 
 
-def as_array(where: str, value: object) -> Array:
+def is_tensor(value: object) -> bool:
+    """Tell whether this is a tensor of PyTorch; nothing is imported to find out."""
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def as_array(where: str, value: Any) -> Array:
     """Make an array of what a user gave; only numbers and strings are let in.
 
     Raises:
         DataError: it holds something else.
     """
+    if is_tensor(value):
+        # NumPy has no bfloat16; float32 holds all of its numbers.
+        narrow = str(value.dtype) == "torch.bfloat16"
+        value = to_numpy(value.float() if narrow else value)
     try:
         array = np.asarray(value)
     except ValueError as error:

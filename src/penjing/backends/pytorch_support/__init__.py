@@ -1,0 +1,1 @@
+"""How modules of PyTorch become ONNX models, and back."""
