@@ -260,6 +260,41 @@ def test_biases_too_large_for_their_steps_are_kept(tmp_path: Path) -> None:
     assert distance(run(whole, feed), run(plain, feed)) < 0.01
 
 
+@pytest.mark.parametrize("operator", ["Gemm", "turned Gemm", "MatMul", "MatMul of rows"])
+def test_layers_whose_results_stay_floats_are_computed_in_integers(
+    operator: str, tmp_path: Path
+) -> None:
+    turned = operator.startswith("turned")
+    arrays = draw(w=(3, 20) if turned else (20, 3), b=(3,))
+    nodes: list[Any] = [("Relu", ["x"], "h", {})]
+    if "Gemm" in operator:
+        nodes.append(("Gemm", ["h", "w", "b"], "y", {"transB": int(turned)}))
+    else:
+        nodes += [("MatMul", ["h", "w"], "m", {}), ("Add", ["b", "m"], "y", {})]
+    rows: list[int | str] = ["n", 7, 20] if operator.endswith("rows") else ["n", 20]
+    model = opened(graph(nodes, {"x": ("float32", rows)}, arrays, rank=len(rows)))
+    plain, whole = forms(rounded(quantized(model)))
+    found = kernels(whole, tmp_path)
+    assert found["QGemm"] + found["MatMulIntegerToFloat"] == 1
+    assert found["DequantizeLinear"] == 0
+    assert "b" not in {tensor.name for tensor in onnx.load_from_string(whole).graph.initializer}
+    feed = batch(model)
+    assert distance(run(whole, feed), run(plain, feed)) < 0.01
+
+
+@pytest.mark.parametrize("name", ["gemm_left_00", "gemm_left_11", "matmul_left", "conv_turned"])
+def test_layers_without_integer_kernels_are_not_decoded_in_every_run(
+    name: str, tmp_path: Path
+) -> None:
+    model = quantized(opened(LAYERS[name]()))
+    _, whole = forms(rounded(model))
+    proto = onnx.load_from_string(whole)
+    taken = {node.input[0] for node in proto.graph.node if node.op_type == "DequantizeLinear"}
+    assert "w/codes" in {tensor.name for tensor in proto.graph.initializer}
+    assert "w/codes" not in taken
+    assert kernels(whole, tmp_path)["Cast"] <= 2, "of the inputs alone"
+
+
 def test_steps_are_a_weight_of_the_model_and_of_the_file() -> None:
     model = opened(line())
     made = quantized(model, {"r": (0.0, 2.55), "x": (-1.0, 1.55)})

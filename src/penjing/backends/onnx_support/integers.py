@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from penjing.backends.onnx_support.dequantizing import shield, to_qdq
+from penjing.backends.onnx_support.integer_layers import INTEGER_LAYERS, IntegerLayers
 from penjing.backends.onnx_support.roles import attributes
 from penjing.backends.onnx_support.scopes import STANDARD_DOMAINS, Names, is_constant, scopes
 from penjing.core.model import IntegerModel
@@ -33,12 +34,10 @@ if TYPE_CHECKING:
 
 PLACES = {"Conv": (1,), "ConvTranspose": (1,), "Gather": (0,), "Gemm": (0, 1), "MatMul": (0, 1)}
 """Inputs of operators at which integers are worth having."""
-INTEGER_LAYERS = ("Conv", "Gemm", "MatMul")
-"""Operators with integer kernels."""
+WEIGHT = 1
+"""Place of the weight among the inputs of an integer layer."""
 PER_AXIS_OPSET = 13
 """First operator set with one step per channel."""
-LARGEST_BIAS = 2**30
-"""In units of the products' step: kernels hold biases in 32 bits."""
 UNLISTED_IR = 4
 """First version of the format whose initializers need not be inputs."""
 
@@ -172,13 +171,12 @@ class _Writer:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
-        self.graph = graph
+        self.model, self.graph = model, graph
         self.opset = max(o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS)
         self.inputs = {item.name for item in graph.input}
         self.outputs = {item.name for item in graph.output}
         self.names = Names(model)
-        self.made_by = {name: node for node in graph.node for name in node.output if name}
-        self.arrays = {tensor.name: tensor for tensor in graph.initializer}
+        self.integer = IntegerLayers(graph, _constants(graph), self.names)
         self.first: list[onnx.NodeProto] = []
         """New nodes that come before all others."""
         self.instead: dict[str, list[onnx.NodeProto]] = {}
@@ -186,8 +184,8 @@ class _Writer:
         self.removed: set[str] = set()
         self.lookups: dict[str, list[onnx.NodeProto]] = {}
         """Value -> nodes of the main graph that take rows of it."""
-        self.layers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
-        """Value -> layers with quantized inputs that multiply it, and where."""
+        self.layers: dict[str, list[onnx.NodeProto]] = {}
+        """Value -> layers that can be computed in integers with it as the weight."""
         self.readers: Counter[str] = Counter()
         """How many inputs of any nodes a value is."""
         self.wanted: set[str] = set()
@@ -206,13 +204,8 @@ class _Writer:
             return
         if node.op_type == "Gather" and attributes(node).get("axis", 0) == 0:
             self.lookups.setdefault(node.input[0], []).append(node)
-        for at in places if node.op_type in INTEGER_LAYERS else ():
-            if self._dequantizes(node.input[1 - at]) is not None:
-                self.layers.setdefault(node.input[at], []).append((node, at))
-
-    def _dequantizes(self, value: str) -> onnx.NodeProto | None:
-        node = self.made_by.get(value)
-        return node if node is not None and node.op_type == "DequantizeLinear" else None
+        if node.op_type in INTEGER_LAYERS and self.integer.suits(node):
+            self.layers.setdefault(node.input[WEIGHT], []).append(node)
 
     def suits(self, name: str) -> bool:
         """Tell whether a layer multiplies or looks up a value, which callers cannot replace."""
@@ -224,8 +217,8 @@ class _Writer:
         layers = self.layers.get(name, [])
         if found.axis is not None and self.opset < PER_AXIS_OPSET:
             layers = []
-        for node, at in layers:
-            found = widened(found, self._least_steps(node, node.input[1 - at]))
+        for node in layers:
+            found = widened(found, self.integer.least_steps(node))
         codes = self._store(f"{name}/codes", found.codes)
         if layers:
             self._dequantize(name, codes, found, layers)
@@ -236,33 +229,8 @@ class _Writer:
             self.first += self._multiplied(codes, steps, found.zero_point, name)
         self.removed.add(name)
 
-    def _least_steps(self, node: onnx.NodeProto, value: str) -> Array:
-        """Give the steps of a weight below which the bias of a layer would run over."""
-        source = self._dequantizes(value)
-        assert source is not None
-        step, bias = self._array(source.input[1]), self._bias(node)
-        if step is None or bias is None:
-            return np.zeros(1)
-        return np.abs(bias.astype(np.float64).ravel()) / (float(step.min()) * LARGEST_BIAS)
-
-    def _bias(self, node: onnx.NodeProto) -> Array | None:
-        """Give what is added to a product: by the layer itself, or by the node behind it."""
-        if len(node.input) > 2:  # noqa: PLR2004  # input, weight and bias
-            return self._array(node.input[2])
-        behind = [n for n in self.graph.node if node.output[0] in n.input]
-        if len(behind) != 1 or behind[0].op_type != "Add":
-            return None
-        known = [self._array(name) for name in behind[0].input]
-        return next((array for array in known if array is not None), None)
-
-    def _array(self, name: str) -> Array | None:
-        from onnx import numpy_helper
-
-        tensor = self.arrays.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
-
     def _dequantize(
-        self, name: str, codes: str, found: Integers, layers: list[tuple[onnx.NodeProto, int]]
+        self, name: str, codes: str, found: Integers, layers: list[onnx.NodeProto]
     ) -> None:
         from onnx import helper
 
@@ -275,8 +243,9 @@ class _Writer:
         target = name
         if self.readers[name] > len(layers):
             target = self.names.free(f"{name}/dequantized")
-        for node, at in layers:
-            node.input[at] = target
+        for node in layers:
+            node.input[WEIGHT] = target
+            self.integer.settle_bias(node, found.scale)
         self.first.append(helper.make_node("DequantizeLinear", sources, [target]))
         if found.axis is not None:
             self.first[-1].attribute.append(helper.make_attribute("axis", found.axis))
@@ -327,12 +296,14 @@ class _Writer:
 
     def finish(self) -> None:
         """Remove the float arrays and put the new nodes first."""
-        for index in reversed(range(len(self.graph.initializer))):
-            if self.graph.initializer[index].name in self.removed:
-                del self.graph.initializer[index]
-        nodes = list(self.first)
+        nodes = [*self.integer.first, *self.first]
         for node in self.graph.node:
             if not (is_constant(node) and node.output[0] in self.removed):
                 nodes += self.instead.get(node.output[0] if node.output else "", [node])
         del self.graph.node[:]
         self.graph.node.extend(nodes)
+        read = {name for scope in scopes(self.model) for n in scope.nodes for name in n.input}
+        gone = self.removed | (self.integer.replaced - read - self.outputs - self.inputs)
+        for index in reversed(range(len(self.graph.initializer))):
+            if self.graph.initializer[index].name in gone:
+                del self.graph.initializer[index]
