@@ -14,6 +14,7 @@ import torch
 from penjing.core.errors import UnsupportedError
 from penjing.core.parametrizations import Encoded
 from penjing.core.training import Function, Moment, Plan, TrainingSettings, Trains
+from penjing.training.agreement import agrees
 from penjing.training.checkpoints import Checkpoints
 from penjing.training.learner import Learner
 from penjing.training.loop import Pace, Run
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 TIMED_STEPS = 5
 OVERHEAD = 1.5
 """Time of a whole step over that of its two passes through the model."""
+FIRST_ROWS = 8
+"""Rows on which a model must give the same in training as in use."""
 SOME_ROWS = 256
 """Rows by whose outputs the loss is chosen."""
 
@@ -131,6 +134,8 @@ class TorchTrainer:
 
     def _trainee(self, model: Model, plan: Plan) -> _Student:
         function = function_of(model)
+        first = self.part.dataset.take(self.part.rows[:FIRST_ROWS])
+        agrees(model.backend, model.to_native(), function, first.inputs)
         features: tuple[str, ...] = ()
         if self.settings.distillation.features > 0:
             features = function.milestones
