@@ -175,6 +175,7 @@ class TrainingTechnique(Technique):
                 "needs training data",
                 "give rows to train on, with --train or train=",
             )
+        model = self.prepared(model, context)
         chosen = self.chosen(model, context)
         made = {
             name: self.parametrize(weight, context)
@@ -183,6 +184,7 @@ class TrainingTechnique(Technique):
             for name, weight in model.weights(context.only).items()
             if name in chosen or self.keeps_training(weight)
         }
+        made |= self.besides(model)
         plan = Plan(
             made,
             self.epochs,
@@ -193,6 +195,16 @@ class TrainingTechnique(Technique):
         )
         held = context.trainer.fit(model, plan)
         return model.with_weights({name: made[name].tensor(held[name]) for name in held})
+
+    def prepared(self, model: Model, context: Context) -> Model:
+        """Change the model before it is trained; as it is unless a subclass says so."""
+        del context
+        return model
+
+    def besides(self, model: Model) -> dict[str, Parametrization]:
+        """Say what else is trained, whatever its kind and name; nothing unless said."""
+        del model
+        return {}
 
     def keeps_training(self, weight: Weight) -> bool:
         """Tell whether a weight of no kind of its own is trained, in the encoding it is in."""

@@ -17,7 +17,7 @@ import numpy as np
 from penjing.core.fields import Range, check_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from penjing.core.model import Model
     from penjing.core.tensors import Array, Tensor
@@ -146,6 +146,9 @@ class Trainer(Protocol):
     @property
     def has_labels(self) -> bool:
         """Whether there is more to learn from than the original's outputs."""
+
+    def inputs(self, rows: int) -> Sequence[Mapping[str, Array]]:
+        """Give the inputs of some of the rows, in batches: for calibration."""
 
     def clear(self) -> None:
         """Remove what unfinished and finished runs have left on disk."""

@@ -29,6 +29,8 @@ class Candidate:
     seconds: float
     learned: bool = False
     """Whether it was trained on labels: it may be right where the original is wrong."""
+    rebuilt: bool = False
+    """Whether its graph is another than the original's."""
 
     @property
     def size_bytes(self) -> int:
@@ -42,7 +44,9 @@ class Candidate:
 
     @property
     def is_exact(self) -> bool:
-        """Whether every weight is the same as before."""
+        """Whether every weight is the same as before, and nothing was added."""
+        if self.rebuilt:
+            return False
         weights = self.model.backend.read_weights(self.model.native)
         return all(
             np.array_equal(tensor.dense(), weights[name].tensor.dense())

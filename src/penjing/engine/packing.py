@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from penjing.artifact.artifact import Artifact
@@ -42,13 +44,15 @@ def without_losses(original: Model, compressed: Model) -> Model:
     kept = dict(compressed.changed)
     weights = original.weights()
     for name, tensor in compressed.changed.items():
+        if name not in weights:  # the technique has added it
+            continue
         weight = weights[name]
         array = weight.tensor.dense()
         if weight.kind in MATRIX_KINDS or array.size > FEW:
             continue
         if tensor_bytes(tensor, name) >= tensor_bytes(weight.tensor, name):
             del kept[name]
-    return original.with_weights(kept)
+    return replace(compressed, changed=MappingProxyType(kept))
 
 
 def session_of(artifact: Artifact, threads: int = 1) -> Session:

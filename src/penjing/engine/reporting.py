@@ -217,6 +217,8 @@ def _damage(search: Search, decision: Decision) -> dict[str, float]:
     weights = search.model.weights()
     found = {}
     for name, tensor in decision.chosen.model.changed.items():
+        if name not in weights:
+            continue
         weight = weights[name]
         error = tensor.dense().astype(float) - weight.tensor.dense()
         seen = known.statistics.get(name, Statistics())

@@ -112,7 +112,14 @@ class Search:
         self.slowest = max(self.slowest, seconds)
         learned = recipe.trains and self.trainer is not None and self.trainer.has_labels
         candidate = Candidate(
-            label, recipe, compressed, artifact, judgement, seconds, learned=learned
+            label,
+            recipe,
+            compressed,
+            artifact,
+            judgement,
+            seconds,
+            learned=learned,
+            rebuilt=compressed.native is not self.model.native,
         )
         self.candidates.append(candidate)
         return candidate

@@ -13,7 +13,7 @@ from array_api_compat import array_namespace
 from penjing.core.fields import Range
 from penjing.core.model import LayerKind
 from penjing.core.technique import Context, TrainingTechnique
-from penjing.core.tensors import Affine
+from penjing.core.tensors import Affine, like
 from penjing.core.training import Moment, Parametrization, straight_through, to_numpy
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ __all__ = ["RatePenalizedTraining"]
 FIRST_STEP = 0.5
 """Step to begin with, in standard deviations of the weights."""
 SMALLEST_STEP = 1e-3
-STEP_RATE = 0.03
-"""Learning rate of the logarithm of a step, relative to that of weights."""
+STEP_RATE = 1e-3
+"""Largest learning rate of the logarithm of a step."""
 REFRESH_EVERY = 20
 """Steps between looks at the codes: what each costs is learned from them."""
 SIZES = 255
@@ -108,10 +108,13 @@ class Coded(Parametrization):
         return max(FIRST_STEP * spread, SMALLEST_STEP * largest, 1e-30)
 
     def parameters(self) -> Mapping[str, Array]:
-        """Train the latent codes, in units of the step, and the logarithm of the step."""
+        """Train the weights, in units of the first step, and the logarithm of its growth.
+
+        So one learning rate suits all weights, whatever their scale.
+        """
         return {
             "latent": self.values / np.float32(self.first_step),
-            "log_step": np.array(np.log(self.first_step), np.float32),
+            "growth": np.zeros((), np.float32),
         }
 
     def buffers(self) -> Mapping[str, Array]:
@@ -123,25 +126,34 @@ class Coded(Parametrization):
         found["base"] = np.zeros((), np.float32)
         found["first"] = np.ones(self.values.shape, np.float32)
         found["further"] = np.ones(SIZES, np.float32)
+        found["saved"] = np.zeros((), np.float32)
         return found
 
     def _shape_of(self, axes: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(size if axis in axes else 1 for axis, size in enumerate(self.values.shape))
 
     def rates(self) -> Mapping[str, float]:
-        """Change the step slowly: it moves all weights at once."""
-        return {"log_step": STEP_RATE}
+        """Let the step grow at a pace of its own: it moves all weights at once."""
+        return {"growth": STEP_RATE / max(self.technique.learning_rate, 1e-9)}
 
     def weight(self, held: Mapping[str, Any]) -> Any:
         """Round onto the grid."""
         xp = array_namespace(held["latent"])
-        codes = straight_through(xp.round(held["latent"]), held["latent"])
-        return codes * xp.exp(held["log_step"])
+        grown = xp.exp(held["growth"])
+        inner = held["latent"] / grown
+        return straight_through(xp.round(inner), inner) * (grown * self.first_step)
+
+    def penalty(self, held: Mapping[str, Any], moment: Moment) -> Any:
+        """Let a larger step pay off: it makes codes, and so their cost, smaller."""
+        # The number it stands for changes slowly: the one of the last look will do.
+        return -self._price(moment) * held["saved"] * held["growth"]
 
     def slopes(self, held: Mapping[str, Any], moment: Moment) -> Mapping[str, Any]:
-        """Pull every code towards zero by what it would save on the way."""
+        """Pull every weight towards zero by what its code would save on the way."""
         xp = array_namespace(held["latent"])
-        return {"latent": self._slopes(held, xp.abs(held["latent"])) * self._price(moment)}
+        grown = xp.exp(held["growth"])
+        cost = self._slopes(held, xp.abs(held["latent"]) / grown)
+        return {"latent": cost * (self._price(moment) / grown)}
 
     def _price(self, moment: Moment) -> float:
         """Loss per bit at a moment."""
@@ -161,16 +173,18 @@ class Coded(Parametrization):
         if (moment.step % REFRESH_EVERY and moment.step > 1) or not prod(self.values.shape):
             return {}
         xp = array_namespace(held["latent"])
-        codes = xp.round(xp.abs(held["latent"]))
+        sizes = xp.abs(held["latent"]) / xp.exp(held["growth"])
+        codes = xp.round(sizes)
         model = self._odds(held, xp.clip(codes, 0, 1), rounds=5 if moment.step <= 1 else 1)
         lengths = _lengths(to_numpy(codes))
         # log2 of the odds of zero: what a code pays for not being zero.
         first = xp.clip(float(lengths[0]) - model.pop("odds") / np.log(2), 0, None)
-        return {
+        found = {
             **model,
             "first": first + xp.zeros_like(codes),
-            "further": np.diff(lengths).astype(np.float32),
+            "further": like(codes, np.diff(lengths).astype(np.float32)),
         }
+        return {**found, "saved": xp.sum(self._slopes(found, sizes) * sizes)}
 
     def _odds(self, held: Mapping[str, Any], active: Any, rounds: int) -> dict[str, Any]:
         """Fit log odds of not being zero: a base plus an effect of each axis, by scaling.
@@ -204,9 +218,9 @@ class Coded(Parametrization):
 
     def tensor(self, held: Mapping[str, Array]) -> Tensor:
         """Give codes and step."""
-        step = np.exp(np.asarray(held["log_step"], np.float32))
-        codes = np.round(held["latent"])
-        return Affine.encode(codes.astype(np.int64), step)
+        grown = np.exp(np.asarray(held["growth"], np.float32))
+        codes = np.round(held["latent"] / grown)
+        return Affine.encode(codes.astype(np.int64), grown * np.float32(self.first_step))
 
 
 def _share(odds: Any) -> Any:
@@ -225,7 +239,7 @@ def _lengths(codes: Array) -> Array:
         codes: absolute values, any shape.
     """
     sizes = codes[codes > 0]
-    mean = max(float(sizes.mean()) if sizes.size else 1.5, 1.05)
+    mean = max(float(sizes.mean()) if sizes.size else 1.5, 1.2)
     law = (1 / mean) * (1 - 1 / mean) ** np.arange(SIZES)
     counts = np.bincount(np.clip(sizes, 1, SIZES).astype(np.int64), minlength=SIZES + 1)[1:]
     blended = counts + max(1.0, LAW * sizes.size) * law

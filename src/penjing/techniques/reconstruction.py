@@ -34,7 +34,7 @@ class Reconstruction(TrainingTechnique):
 
     features: Annotated[float, Range(0.0, 1e6)] = 1.0
     """Weight of the blocks' outputs, beside the outputs of the model."""
-    local: bool = True
+    local: bool = False
     """Whether each block learns for itself: no gradient passes between blocks."""
 
     @property

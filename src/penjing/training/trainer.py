@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from penjing.core.data import Part
 from penjing.core.errors import UnsupportedError
 from penjing.core.parametrizations import Encoded
 from penjing.core.training import Function, Moment, Plan, TrainingSettings, Trains
@@ -22,9 +23,8 @@ from penjing.training.losses import Objective, mean_of, total_loss
 from penjing.training.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from penjing.core.data import Part
     from penjing.core.model import Model
     from penjing.core.tensors import Array
     from penjing.training.rows import Sample
@@ -60,6 +60,12 @@ class TorchTrainer:
     def has_labels(self) -> bool:
         """Whether there is more to learn from than the teachers' outputs."""
         return self.part.labels is not None
+
+    def inputs(self, rows: int) -> list[Mapping[str, Array]]:
+        """Give the inputs of some of the rows, evenly drawn, in batches."""
+        every = max(1, len(self.part) // rows)
+        chosen = Part(self.part.dataset, self.part.rows[::every][:rows])
+        return [batch.inputs for batch in chosen.batches(SOME_ROWS)]
 
     def clear(self) -> None:
         """Remove what unfinished and finished runs have left on disk."""
@@ -121,7 +127,7 @@ class TorchTrainer:
     @cached_property
     def objective(self) -> Objective:
         """The output that is trained, by the first teacher's outputs and the labels."""
-        rows = type(self.part)(self.part.dataset, self.part.rows[:SOME_ROWS])
+        rows = Part(self.part.dataset, self.part.rows[:SOME_ROWS])
         model = self.teachers[0]
         (batch,) = rows.batches(SOME_ROWS)
         outputs = model.backend.predict(model.to_native(), batch.inputs)
