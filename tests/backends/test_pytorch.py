@@ -59,7 +59,7 @@ def opened(model: Any, data: Any = None) -> Model:
 def signals() -> tuple[Any, Model]:
     torch.manual_seed(0)
     module = Signals()
-    return module, opened(module, {"mask": np.ones((4, 4)), "signal": np.ones((4, 3, 4))})
+    return module, opened(module, {"mask": np.ones((4, 3)), "signal": np.ones((4, 3, 3))})
 
 
 def net(function: Callable[[Any], Any]) -> Any:
@@ -81,7 +81,7 @@ ROWS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 
 def test_outputs_are_the_modules() -> None:
     module, model = signals()
-    signal, mask = torch.randn(5, 3, 4), torch.rand(5, 4)
+    signal, mask = torch.randn(5, 3, 3), torch.rand(5, 3)
     given = model.predict({"signal": signal.numpy(), "mask": mask.numpy()})
     with torch.no_grad():
         wanted = module.eval()(signal, mask)
@@ -93,7 +93,7 @@ def test_outputs_are_the_modules() -> None:
 def test_inputs_are_called_as_the_parameters_of_forward() -> None:
     _, model = signals()
     ports = {port.name: port.shape for port in model.backend.inputs(model.native)}
-    assert ports == {"signal": (None, 3, 4), "mask": (None, 4)}
+    assert ports == {"signal": (None, 3, 3), "mask": (None, 3)}
 
 
 def test_outputs_are_called_as_the_keys_they_have() -> None:
