@@ -60,13 +60,10 @@ class Origins:
         """Tell whether a parameter is called so."""
         return name in self.held
 
-    def label(self, name: str, array: Array) -> str:
+    def label(self, array: Array) -> str:
         """Name an array after its parameters; empty where they are not found."""
         found = self.of(array)
-        if found:
-            return found[0].label
-        layer = name.removesuffix("_bias").removesuffix(".weight")
-        return f"{layer}.bias" if name == f"{layer}.weight_bias" else ""
+        return found[0].label if found else ""
 
     def of(self, array: Array) -> list[Origin]:
         """Give all origins that make exactly this array."""

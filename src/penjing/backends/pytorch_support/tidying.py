@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PREFIX = "module."
 SMALLEST_BYTES = 64
 """Smaller arrays stay inside the graph and are never listed."""
+WITH_BIAS = {"Conv", "ConvTranspose", "Gemm"}
+WEIGHT, BIAS = 1, 2
+"""Places among the inputs of these operators."""
 
 
 def tidy(model: onnx.ModelProto, module: Any) -> None:
@@ -96,11 +99,17 @@ def _name(graph: onnx.GraphProto, origins: Origins) -> None:
     from onnx import numpy_helper
 
     taken = _values(graph)
+    biases = {
+        node.input[BIAS]: node.input[WEIGHT].removesuffix("weight") + "bias"
+        for node in graph.node
+        if node.op_type in WITH_BIAS and len(node.input) > BIAS
+        if node.input[WEIGHT].endswith(".weight")
+    }
     names = {}
     for tensor in graph.initializer:
         if origins.knows(tensor.name) or not _is_float(tensor):
             continue
-        label = origins.label(tensor.name, numpy_helper.to_array(tensor))
+        label = biases.get(tensor.name) or origins.label(numpy_helper.to_array(tensor))
         if label and label not in taken:
             names[tensor.name] = label
             taken.add(label)
