@@ -116,6 +116,14 @@ def test_weights_are_called_as_the_parameters() -> None:
     assert not [name for name in tagged | set(kinds) if name.startswith("val_")]
 
 
+def test_the_size_before_is_that_of_the_graph_alone() -> None:
+    module, model = signals()
+    before = model.backend.original_bytes(model.native)  # type: ignore[attr-defined]
+    after = model.backend.template(model.native).size_bytes  # type: ignore[attr-defined]
+    numbers = sum(parameter.nbytes for parameter in module.parameters())
+    assert numbers < after <= before < 1.1 * after
+
+
 def test_tied_weights_are_stored_once() -> None:
     weights = toy("tagger").weights()
     shapes = [weight.tensor.shape for weight in weights.values()]

@@ -26,6 +26,13 @@ def tidy(model: onnx.ModelProto, module: Any) -> None:
     model.producer_version = ""
     del model.metadata_props[:]
     graph = model.graph
+    for inner in _graphs(graph):
+        inner.ClearField("value_info")
+        items: list[Any] = [inner, *inner.node, *inner.initializer, *inner.input, *inner.output]
+        for item in items:
+            item.ClearField("doc_string")
+            # Where in the module a node comes from: more bytes than a small model has.
+            del item.metadata_props[:]
     taken = _values(graph)
     shorter = {t.name: plain(t.name.removeprefix(PREFIX)) for t in graph.initializer}
     rename(graph, {old: new for old, new in shorter.items() if new not in taken})
