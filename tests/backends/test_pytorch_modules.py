@@ -90,6 +90,13 @@ def test_recurrent_attention_and_tied_weights_go_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(given, wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_batch_norms_that_are_alike_are_told_apart() -> None:
+    blocks = [part for _ in range(3) for part in (nn.Conv1d(6, 6, 3), nn.BatchNorm1d(6))]
+    module = nn.Sequential(*blocks)
+    artifact = packed(penjing.wrap(module, torch.ones(2, 6, 9)))
+    penjing.to_module(artifact, module)
+
+
 def test_weights_do_not_go_into_another_module() -> None:
     other = penjing.WithExample(nn.Linear(4, 4), torch.ones(2, 4))
     with pytest.raises(UnsupportedError, match="is not built as the model in this file"):
