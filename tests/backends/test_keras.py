@@ -79,7 +79,7 @@ def test_weights_are_called_as_the_variables() -> None:
 def test_several_inputs_and_outputs_keep_their_names() -> None:
     tokens = keras.Input((4,), dtype="int64", name="tokens")
     extra = keras.Input((3,), name="extra")
-    hidden = keras.layers.LSTM(6)(keras.layers.Embedding(9, 5)(tokens))
+    hidden = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 6)(tokens))
     joined = keras.layers.Concatenate()([hidden, extra])
     model = keras.Model(
         {"tokens": tokens, "extra": extra}, {"scores": keras.layers.Dense(3)(joined)}

@@ -59,7 +59,7 @@ def opened(model: Any, data: Any = None) -> Model:
 def signals() -> tuple[Any, Model]:
     torch.manual_seed(0)
     module = Signals()
-    return module, opened(module, {"mask": np.ones((4, 4)), "signal": np.ones((4, 3, 4))})
+    return module, opened(module, {"mask": np.ones((4, 3)), "signal": np.ones((4, 3, 3))})
 
 
 def net(function: Callable[[Any], Any]) -> Any:
@@ -81,7 +81,7 @@ ROWS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 
 def test_outputs_are_the_modules() -> None:
     module, model = signals()
-    signal, mask = torch.randn(5, 3, 4), torch.rand(5, 4)
+    signal, mask = torch.randn(5, 3, 3), torch.rand(5, 3)
     given = model.predict({"signal": signal.numpy(), "mask": mask.numpy()})
     with torch.no_grad():
         wanted = module.eval()(signal, mask)
@@ -93,7 +93,7 @@ def test_outputs_are_the_modules() -> None:
 def test_inputs_are_called_as_the_parameters_of_forward() -> None:
     _, model = signals()
     ports = {port.name: port.shape for port in model.backend.inputs(model.native)}
-    assert ports == {"signal": (None, 3, 4), "mask": (None, 4)}
+    assert ports == {"signal": (None, 3, 3), "mask": (None, 3)}
 
 
 def test_outputs_are_called_as_the_keys_they_have() -> None:
@@ -114,6 +114,14 @@ def test_weights_are_called_as_the_parameters() -> None:
     tagged = set(toy("tagger").weights())
     assert {"lstm.weight_ih_l0", "mix.self_attn.in_proj_weight", "mix.linear1.weight"} <= tagged
     assert not [name for name in tagged | set(kinds) if name.startswith("val_")]
+
+
+def test_the_size_before_is_that_of_the_graph_alone() -> None:
+    module, model = signals()
+    before = model.backend.original_bytes(model.native)  # type: ignore[attr-defined]
+    after = model.backend.template(model.native).size_bytes  # type: ignore[attr-defined]
+    numbers = sum(parameter.nbytes for parameter in module.parameters())
+    assert numbers < after <= before < 1.1 * after
 
 
 def test_tied_weights_are_stored_once() -> None:

@@ -38,5 +38,6 @@ class BinaryWeights(WeightTechnique):
         axes = tuple(range(1, array.ndim))
         magnitude = np.abs(array).mean(axis=axes, keepdims=True, dtype=np.float64)
         codes = np.where(np.abs(array) < self.gap * magnitude, 0, np.sign(array))
-        binary = Affine.encode(codes, magnitude)
+        step = np.where(magnitude > 0, magnitude, 1)  # a channel of zeros has no magnitude
+        binary = Affine.encode(codes, step)
         return binary if binary.nbytes < weight.tensor.nbytes else weight.tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -60,13 +60,10 @@ class Origins:
         """Tell whether a parameter is called so."""
         return name in self.held
 
-    def label(self, name: str, array: Array) -> str:
+    def label(self, array: Array) -> str:
         """Name an array after its parameters; empty where they are not found."""
         found = self.of(array)
-        if found:
-            return found[0].label
-        layer = name.removesuffix("_bias").removesuffix(".weight")
-        return f"{layer}.bias" if name == f"{layer}.weight_bias" else ""
+        return found[0].label if found else ""
 
     def of(self, array: Array) -> list[Origin]:
         """Give all origins that make exactly this array."""
@@ -79,15 +76,23 @@ class Origins:
                 self._found.setdefault(digest(made), []).append(origin)
         return self._found.get(digest(array), [])
 
-    def norm(self, name: str, array: Array) -> Norm | None:
-        """Find the BatchNorm that was multiplied into the weight called ``name``."""
+    def norm(self, name: str, array: Array, taken: Collection[str]) -> Norm | None:
+        """Find the BatchNorm that was multiplied into the weight called ``name``.
+
+        Before training they are all alike: those behind the layer, and not in ``taken``, are
+        looked at first.
+        """
         layer, _, last = name.rpartition(".")
         parts = dict(self.module.named_modules())
         if last != "weight" or layer not in parts:
             return None
         weight = to_numpy(self.held[name])
         axis, groups = _output_axis(parts[layer])
-        for path, part in parts.items():
+        paths = list(parts)
+        behind = paths.index(layer)
+        paths = [*paths[behind:], *paths[:behind]]
+        for path in sorted(paths, key=lambda path: path in taken):
+            part = parts[path]
             if not isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
                 continue
             if part.running_mean is None or part.running_var is None:

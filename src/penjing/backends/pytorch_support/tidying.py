@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PREFIX = "module."
 SMALLEST_BYTES = 64
 """Smaller arrays stay inside the graph and are never listed."""
+WITH_BIAS = {"Conv", "ConvTranspose", "Gemm"}
+WEIGHT, BIAS = 1, 2
+"""Places among the inputs of these operators."""
 
 
 def tidy(model: onnx.ModelProto, module: Any) -> None:
@@ -23,6 +26,13 @@ def tidy(model: onnx.ModelProto, module: Any) -> None:
     model.producer_version = ""
     del model.metadata_props[:]
     graph = model.graph
+    for inner in _graphs(graph):
+        inner.ClearField("value_info")
+        items: list[Any] = [inner, *inner.node, *inner.initializer, *inner.input, *inner.output]
+        for item in items:
+            item.ClearField("doc_string")
+            # Where in the module a node comes from: more bytes than a small model has.
+            del item.metadata_props[:]
     taken = _values(graph)
     shorter = {t.name: plain(t.name.removeprefix(PREFIX)) for t in graph.initializer}
     rename(graph, {old: new for old, new in shorter.items() if new not in taken})
@@ -96,11 +106,17 @@ def _name(graph: onnx.GraphProto, origins: Origins) -> None:
     from onnx import numpy_helper
 
     taken = _values(graph)
+    biases = {
+        node.input[BIAS]: node.input[WEIGHT].removesuffix("weight") + "bias"
+        for node in graph.node
+        if node.op_type in WITH_BIAS and len(node.input) > BIAS
+        if node.input[WEIGHT].endswith(".weight")
+    }
     names = {}
     for tensor in graph.initializer:
         if origins.knows(tensor.name) or not _is_float(tensor):
             continue
-        label = origins.label(tensor.name, numpy_helper.to_array(tensor))
+        label = biases.get(tensor.name) or origins.label(numpy_helper.to_array(tensor))
         if label and label not in taken:
             names[tensor.name] = label
             taken.add(label)

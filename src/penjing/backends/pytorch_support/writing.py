@@ -16,6 +16,8 @@ from penjing.core.errors import UnsupportedError
 from penjing.core.registry import BACKENDS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import onnx
 
     from penjing.core.model import Model, Port
@@ -120,16 +122,18 @@ class _Writer:
 
     def write(self, made: nn.Module) -> None:
         """Write every array that has changed."""
-        done = set()
+        norms: dict[str, str] = {}
         for name, array in self.new.items():
             if np.array_equal(self.old[name], array, equal_nan=array.dtype.kind == "f"):
                 continue
             layer = name.rpartition(".")[0]
-            norm = self._norm(layer)
+            if layer in norms:
+                continue
+            norm = self._norm(layer, norms.values())
             if norm is None:
                 self._plain(name, array)
-            elif layer not in done:
-                done.add(layer)
+            else:
+                norms[layer] = norm.norm
                 self._folded(made, norm)
 
     def _plain(self, name: str, array: Array) -> None:
@@ -146,14 +150,14 @@ class _Writer:
                 "remove parametrizations before compressing; penjing.load() runs the file",
             )
 
-    def _norm(self, layer: str) -> Norm | None:
+    def _norm(self, layer: str, taken: Collection[str]) -> Norm | None:
         """Find the BatchNorm that was multiplied into a layer."""
         weight = f"{layer}.weight"
         if weight not in self.old or not self.origins.knows(weight):
             return None
         if any(origin.label == weight for origin in self.origins.of(self.old[weight])):
             return None
-        return self.origins.norm(weight, self.old[weight])
+        return self.origins.norm(weight, self.old[weight], taken)
 
     def _folded(self, made: nn.Module, norm: Norm) -> None:
         """Set the layer to the product, and its BatchNorm so that it only adds a bias."""
