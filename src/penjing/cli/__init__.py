@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from penjing.core.processes import is_main
+
 INTERRUPTED = 2
 """Exit code after Ctrl-C, where there is no result to keep."""
 STOPPED = "stopped by Ctrl-C before it was done; no partial file is left"
@@ -16,6 +18,8 @@ def main() -> None:
     # None is what Python has for a stream that the shell has closed.
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if not is_main():  # one of several that train together: the main one talks
+        sys.stdout = sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         from penjing.cli.running import run
 

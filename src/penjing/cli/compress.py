@@ -24,6 +24,7 @@ from penjing.core.budget import (
     parse_size,
 )
 from penjing.core.errors import ConfigError, OutputError
+from penjing.core.processes import is_main
 from penjing.core.recipe import LARGEST_SEED, Recipe
 from penjing.engine.job import Effort
 
@@ -255,7 +256,8 @@ def compress(  # noqa: PLR0913  # one parameter for each option
             allow_missing=allow_missing,
             progress=progress,
         )
-    _save(result, files)
+    if is_main():
+        _save(result, files)
     code = MET if result.met else LIMIT_MISSED
     _tell(screen, result, files, code, interrupted=progress.interrupted)
     return code

@@ -192,6 +192,7 @@ class TrainingTechnique(Technique):
             key=repr((self, context.only, context.seed)),
             joint=self.joint(made),
             distillation=self.distillation,
+            settled=self.settled,
         )
         held = context.trainer.fit(model, plan)
         return model.with_weights({name: made[name].tensor(held[name]) for name in held})
@@ -214,6 +215,11 @@ class TrainingTechnique(Technique):
     def distillation(self) -> Distillation | None:
         """Say what the loss is made of; None leaves that to the recipe."""
         return None
+
+    @property
+    def settled(self) -> float:
+        """Share of the run after which weights have the form they are to have in the end."""
+        return 0.0
 
     @abstractmethod
     def parametrize(self, weight: Weight, context: Context) -> Parametrization:

@@ -129,7 +129,7 @@ class Plan:
     epochs: float
     """Passes over the training data."""
     learning_rate: float
-    """Largest rate of the schedule."""
+    """Largest rate of the schedule; 0 looks for one."""
     key: str = ""
     """What tells this run from others on the same model and data: every setting, as text."""
     joint: Joint | None = None
@@ -138,6 +138,8 @@ class Plan:
     """What the loss is made of, in place of what the recipe says."""
     label: str = "training"
     """What to call the run."""
+    settled: float = 0.0
+    """Share of the run after which a state could be the result: early stopping begins there."""
 
 
 class Trainer(Protocol):
@@ -160,7 +162,7 @@ class Trainer(Protocol):
         """Train; give everything that each parametrization held at the end.
 
         Raises:
-            TrainingError: the loss became NaN again and again.
+            TrainingError: the loss became NaN again and again, or a GPU's memory is too small.
             UnsupportedError: the model has an operator that cannot be trained.
         """
 
@@ -231,6 +233,9 @@ class Optimization:
     """Pixels by which images are shifted at random, at most."""
     mirror: bool = False
     """Whether every other image is mirrored, left to right."""
+    patience: Annotated[int, Range(0, 10000)] = 0
+    """Epochs without a better loss on a tenth of the rows, held out for that, after which
+    training ends with the best state; 0 trains on all rows to the end."""
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penjing.core.errors import ConfigError
+from penjing.core.processes import processes
 from penjing.core.recipe import Recipe
 from penjing.engine.training import unlabelled
 
@@ -59,6 +60,12 @@ def check(job: Job) -> None:
             "effort",
             "'post-training' would not use the rows of --train",
             "leave one of them out",
+        )
+    if job.time_limit_s is not None and processes() > 1:
+        raise ConfigError(
+            "time_limit",
+            "processes that train together would reach it at different steps",
+            "leave it out, or use one process",
         )
 
 

@@ -42,6 +42,11 @@ class GradualPruning(TrainingTechnique):
     scope: Scope = "layer"
     """What the share is counted in: each ``layer``, or the whole ``model`` at once."""
 
+    @property
+    def settled(self) -> float:
+        """Share of the run after which everything to be pruned is."""
+        return self.ends_at
+
     def parametrize(self, weight: Weight, context: Context) -> Parametrization:
         """Mask what the weight's encoding gives."""
         del context

@@ -50,6 +50,11 @@ class MovementPruning(TrainingTechnique):
     scope: Scope = "layer"
     """What the share is counted in: each ``layer``, or the whole ``model`` at once."""
 
+    @property
+    def settled(self) -> float:
+        """Share of the run after which everything to be pruned is."""
+        return self.ends_at
+
     def parametrize(self, weight: Weight, context: Context) -> Parametrization:
         """Give each weight a score beside it."""
         del context

@@ -8,17 +8,24 @@ from torch.nn.functional import pad
 IMAGE_AXES = 4
 
 
-def augmented(
-    inputs: dict[str, torch.Tensor], shift: int, generator: torch.Generator, *, mirror: bool
+def augmented(  # noqa: PLR0913  # a part of a batch has a place in it
+    inputs: dict[str, torch.Tensor],
+    shift: int,
+    generator: torch.Generator,
+    *,
+    mirror: bool,
+    batch: int | None = None,
+    first: int = 0,
 ) -> dict[str, torch.Tensor]:
     """Shift, and maybe mirror, every image: inputs with four axes, the last two in space.
 
-    Pixels that come in from outside are zero.
+    Pixels that come in from outside are zero.  Images are changed in the same way whether they
+    are a whole batch or a part of one, of ``batch`` images, that begins at its ``first``.
     """
     if not (shift or mirror):
         return inputs
     return {
-        name: _moved(array, shift, generator, mirror=mirror)
+        name: _moved(array, shift, generator, mirror, (batch or len(array), first))
         if array.ndim == IMAGE_AXES
         else array
         for name, array in inputs.items()
@@ -26,12 +33,17 @@ def augmented(
 
 
 def _moved(
-    images: torch.Tensor, shift: int, generator: torch.Generator, *, mirror: bool
+    images: torch.Tensor,
+    shift: int,
+    generator: torch.Generator,
+    mirror: bool,  # noqa: FBT001  # passed on
+    place: tuple[int, int],
 ) -> torch.Tensor:
     count, _, height, width = images.shape
+    batch, first = place
 
     def draw(below: int) -> torch.Tensor:
-        return torch.randint(below, (count,), generator=generator)
+        return torch.randint(below, (batch,), generator=generator)[first : first + count]
 
     rows = draw(2 * shift + 1)[:, None] + torch.arange(height)
     columns = draw(2 * shift + 1)[:, None] + torch.arange(width)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from penjing.core.errors import ConfigError, OutputError, TrainingError
+from penjing.core.errors import PenjingError, TrainingError
 from penjing.core.training import Moment
-from penjing.training.augmentation import augmented
-from penjing.training.rows import Rows, SeededBatches, loader, steps_per_epoch
+from penjing.training.early_stopping import Stopper
+from penjing.training.learning_rate import find_learning_rate
+from penjing.training.rows import Rows, SeededBatches, steps_per_epoch
+from penjing.training.state import Pace, State, make_optimizer
+from penjing.training.stepping import Stepper, Trainee
+from penjing.training.surroundings import accelerated, all_alike, reproducible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from accelerate import Accelerator
-    from torch.utils.data import DataLoader
 
     from penjing.core.training import Optimization
     from penjing.training.checkpoints import Checkpoints
-    from penjing.training.rows import Sample
+
+__all__ = ["Pace", "Run", "Trainee"]
 
 CHECK_EVERY = 25
 """Steps between looks at the loss: each look keeps a state to go back to."""
@@ -35,31 +37,10 @@ BRAKE = 0.3
 """Factor of the learning rate after a rollback."""
 WARM_UP = 0.3
 """Share of the run in which the one-cycle schedule rises."""
+FIRST = 0.04
+"""First learning rate of the one-cycle schedule, relative to the largest."""
 LOWEST = 1e-3
 """Last learning rate of the falling schedules, relative to the largest."""
-
-
-Pace = Callable[[torch.nn.Parameter], torch.Tensor]
-"""Tells how far a lasting gradient of one would move each number of a parameter now."""
-
-
-class Trainee(Protocol):
-    """What the loop trains: a module, and what it costs on a batch."""
-
-    @property
-    def module(self) -> torch.nn.Module:
-        """Hold parameters and buffers."""
-
-    def groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Sort the parameters by learning rate, for an optimizer."""
-
-    def loss(
-        self, module: Any, sample: Sample, moment: Moment
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the (wrapped) module on a batch; give what to minimise, and what to show."""
-
-    def after(self, moment: Moment, pace: Pace) -> None:
-        """Change what changes between steps."""
 
 
 @dataclass(slots=True)
@@ -71,6 +52,7 @@ class Run:
     settings: Optimization
     epochs: float
     learning_rate: float
+    """Largest of the schedule; 0 looks for one."""
     seed: int
     key: str
     """Digest of all that decides the result: what a checkpoint is found by."""
@@ -78,6 +60,10 @@ class Run:
     progress: Callable[[float, str], None]
     stop: Callable[[Moment], bool] = lambda moment: moment.step < 0
     """Asked after every epoch: whether to end early."""
+    held: Rows | None = None
+    """Rows that are not trained on, by which patience judges."""
+    settled: float = 0.0
+    """Share of the run after which a state could be the result."""
     rollbacks: int = field(default=0, init=False)
 
     @property
@@ -93,69 +79,80 @@ class Run:
     def go(self) -> None:
         """Train to the end, from a checkpoint where there is one.
 
+        Whatever ends it before, such as Ctrl-C, leaves a checkpoint of the last good state.
+
         Raises:
-            TrainingError: the loss became NaN or infinite again and again.
-            OutputError: a checkpoint cannot be written.
+            TrainingError: the loss became NaN or infinite again and again, or a GPU's memory
+                is too small.
+            ConfigError: the precision, or the batch size, does not fit where it runs.
         """
-        with torch.random.fork_rng(), _deterministic():
-            torch.set_flush_denormal(True)  # averages of what is zero vanish slowly
-            try:
-                self._go()
-            finally:
-                torch.set_flush_denormal(False)
+        with reproducible(), accelerated(self.settings.precision) as accelerator:
+            self._go(accelerator)
 
-    def _go(self) -> None:
-        accelerator = _accelerator(self.settings.precision)
-        module = accelerator.prepare_model(self.trainee.module)
-        raw = _optimizer(self.settings, self.trainee, self.learning_rate)
-        scheduler = LambdaLR(raw, self._course)
-        optimizer = accelerator.prepare_optimizer(raw)
-        state = _State(self.trainee.module, optimizer, scheduler)
-        known = self.checkpoints.load(self.key)
+    def _go(self, accelerator: Accelerator) -> None:
+        stepper = Stepper(
+            self.trainee, self.rows, self.settings, self.seed, accelerator, self._tell
+        )
+        known = self._known(accelerator)
         if known is not None:
-            state.restore(known)
-        keeper = _Keeper(self, state, accelerator.is_main_process)
-        while state.step < self.steps and not keeper.ended:
-            batches = SeededBatches(
-                len(self.rows), self.settings.batch_size, self.seed, state.step, self.steps
-            )
-            module.train()
-            for sample in prepare_data_loader(accelerator, loader(self.rows, batches)):
-                loss = self._step(accelerator, module, optimizer, state, sample)
-                if not keeper.goes_on(loss):
-                    break
+            self.learning_rate, self.rollbacks = known["rate"], known["rollbacks"]
+            stepper.pieces = known["pieces"]
+        elif self.learning_rate == 0:
+            self._tell("looking for a learning rate")
+            self.learning_rate = find_learning_rate(stepper)
+            self._tell(f"learning rate {self.learning_rate:.3g}, found by a range test")
+        groups = self.trainee.groups(self.learning_rate, self.settings.weight_decay)
+        raw = make_optimizer(self.settings, groups, self.learning_rate)
+        optimizer = accelerator.prepare_optimizer(raw)
+        state = State(self.trainee.module, optimizer, self._course, accelerator.scaler)
+        keeper = _Keeper(
+            self, state, stepper, self._stopper(stepper), accelerator.is_main_process
+        )
+        if known is not None:
+            keeper.restore(known)
+        try:
+            while state.step < self.steps and not keeper.ended:
+                self._stretch(keeper)
+        except PenjingError:
+            raise
+        except BaseException:
+            keeper.save()
+            raise
+        keeper.end()
 
-    def _step(
-        self,
-        accelerator: Accelerator,
-        module: Any,
-        optimizer: Any,
-        state: _State,
-        sample: Sample,
-    ) -> torch.Tensor:
-        moment = self.moment(state)
-        with accelerator.autocast():
-            loss, shown = self.trainee.loss(module, self._varied(sample, state.step), moment)
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        if self.settings.clip_norm:
-            accelerator.clip_grad_norm_(module.parameters(), self.settings.clip_norm)
-        optimizer.step()
-        state.advance()
-        self.trainee.after(self.moment(state), _pace(optimizer))
-        return shown.detach()
+    def _known(self, accelerator: Accelerator) -> dict[str, Any] | None:
+        """Load the state of the run, if all processes have the same."""
+        known = self.checkpoints.load(self.key)
+        step = -1 if known is None else known["step"]
+        return known if all_alike(accelerator, step) else None
 
-    def _varied(self, sample: Sample, step: int) -> Sample:
-        """Change the images of a batch, and let dropout draw: both by seed and step."""
-        inputs, labels = sample
-        torch.manual_seed(_mixed(self.seed, step))
-        generator = torch.Generator().manual_seed(_mixed(self.seed + 1, step))
-        shift, mirror = self.settings.shift, self.settings.mirror
-        return augmented(inputs, shift, generator, mirror=mirror), labels
+    def _stopper(self, stepper: Stepper) -> Stopper | None:
+        if not self.settings.patience or self.held is None:
+            return None
+        first = max(1, round(self.settled * self.steps))
+        return Stopper(stepper, self.held, self.settings.patience, first)
 
-    def moment(self, state: _State) -> Moment:
+    def _stretch(self, keeper: _Keeper) -> None:
+        """Train from one step on, to the end or to a rollback."""
+        state, stepper = keeper.state, keeper.stepper
+        batches = SeededBatches(
+            len(self.rows), self.settings.batch_size, self.seed, state.step, self.steps
+        )
+        self.trainee.module.train()
+        for places in batches:
+            loss = stepper.gradients(state.optimizer, places, self.moment(state))
+            state.optimizer.step()
+            state.advance()
+            self.trainee.after(self.moment(state), state.pace)
+            if not keeper.goes_on(loss):
+                break
+
+    def moment(self, state: State) -> Moment:
         """Tell where the run stands."""
-        return Moment(state.step, self.steps, float(state.scheduler.get_last_lr()[-1]))
+        return Moment(state.step, self.steps, state.learning_rate)
+
+    def _tell(self, note: str) -> None:
+        self.progress(0.0, note)
 
     def _course(self, step: int) -> float:
         """Give the learning rate at a step, relative to the largest."""
@@ -165,7 +162,8 @@ class Run:
             return brake
         if self.settings.schedule == "one_cycle":
             if done < WARM_UP:
-                return brake * (0.04 + 0.96 * (1 - math.cos(math.pi * done / WARM_UP)) / 2)
+                risen = (1 - math.cos(math.pi * done / WARM_UP)) / 2
+                return brake * (FIRST + (1 - FIRST) * risen)
             done = (done - WARM_UP) / (1 - WARM_UP)
         return brake * (LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * done)) / 2)
 
@@ -175,7 +173,9 @@ class _Keeper:
     """Looks at the loss every so often, and keeps a state to go back or to go on from."""
 
     run: Run
-    state: _State
+    state: State
+    stepper: Stepper
+    stopper: Stopper | None
     writes: bool
     """Whether this process keeps checkpoints."""
     ended: bool = field(default=False, init=False)
@@ -184,7 +184,23 @@ class _Keeper:
     saved: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
-        self.good = self.state.copy()
+        self.good = self.copy()
+
+    def copy(self) -> dict[str, Any]:
+        """Copy all that a run can go on from."""
+        return {
+            **self.state.copy(),
+            "stopper": None if self.stopper is None else self.stopper.copy(),
+            "ended": self.ended,
+        }
+
+    def restore(self, known: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.state.restore(known)
+        if self.stopper is not None:
+            self.stopper.restore(known["stopper"])
+        self.ended = known["ended"]
+        self.good = self.copy()
 
     def goes_on(self, loss: torch.Tensor) -> bool:
         """Note the loss of a step; tell whether the next batch is the one to go on with."""
@@ -195,24 +211,47 @@ class _Keeper:
             return True
         mean = float(torch.stack(self.losses).mean())
         self.losses.clear()
-        if not (math.isfinite(mean) and _finite(self.state.module)):
+        if not (math.isfinite(mean) and self.state.is_finite()):
             self._roll_back()
             return False
-        self.good = self.state.copy()
-        self.run.progress(step / self.run.steps, f"loss {mean:.4g}")
-        self._save()
-        self.ended = at_end and self.run.stop(self.run.moment(self.state))
+        self.state.settle()
+        note = f"loss {mean:.4g}"
+        if at_end:
+            note += self._end_of_epoch()
+        self.good = self.copy()
+        self.run.progress(step / self.run.steps, note)
+        if time.monotonic() - self.saved >= SAVE_EVERY_S:
+            self.save()
         return not self.ended
 
-    def _save(self) -> None:
-        if not self.writes or time.monotonic() - self.saved < SAVE_EVERY_S:
-            return
+    def _end_of_epoch(self) -> str:
+        """Ask whether to go on; give what there is to tell."""
+        moment, told = self.run.moment(self.state), ""
+        self.ended = self.run.stop(moment)
+        if self.stopper is not None:
+            told = f", held-out loss {self.stopper.look(self.state, moment):.4g}"
+            self.ended = self.ended or self.stopper.is_over
+        return told
+
+    def save(self) -> None:
+        """Write the last good state to disk, in the main process."""
         self.saved = time.monotonic()
-        try:
-            self.run.checkpoints.save(self.run.key, self.good)
-        except OutputError as error:  # the training itself can go on
+        if self.writes:
+            run = self.run
+            known = {
+                "rate": run.learning_rate,
+                "rollbacks": run.rollbacks,
+                "pieces": self.stepper.pieces,
+            }
+            run.checkpoints.save(run.key, {**self.good, **known})
+
+    def end(self) -> None:
+        """Bring back the best state, where one was looked for."""
+        if self.stopper is not None and self.stopper.put_back(self.state):
             self.run.progress(
-                self.state.step / self.run.steps, f"{error.where}: {error.problem}"
+                1.0,
+                f"ended at step {self.state.step} of {self.run.steps}, with the best state by "
+                f"held-out loss: that of step {self.stopper.step}",
             )
 
     def _roll_back(self) -> None:
@@ -232,129 +271,3 @@ class _Keeper:
             self.state.step / run.steps,
             f"the loss is no number: back to step {self.state.step}, with a rate of {rate:.2g}",
         )
-
-
-@dataclass(slots=True)
-class _State:
-    """All that changes in a run."""
-
-    module: torch.nn.Module
-    optimizer: Optimizer
-    scheduler: LambdaLR
-    step: int = 0
-
-    def advance(self) -> None:
-        self.step += 1
-        self.scheduler.step()
-
-    def copy(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "module": _cloned(self.module.state_dict()),
-            "optimizer": _cloned(self.optimizer.state_dict()),
-        }
-
-    def restore(self, known: dict[str, Any]) -> None:
-        self.step = known["step"]
-        self.module.load_state_dict(known["module"])
-        self.optimizer.load_state_dict(_cloned(known["optimizer"]))
-        # The course of the rate follows from the step alone.
-        self.scheduler.last_epoch = self.step
-        rates = [
-            base * course(self.step)
-            for base, course in zip(
-                self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True
-            )
-        ]
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        self.scheduler._last_lr = rates  # noqa: SLF001  # it has no setter
-
-
-def _cloned(state: Any) -> Any:
-    if isinstance(state, torch.Tensor):
-        return state.detach().clone()
-    if isinstance(state, dict):
-        return {key: _cloned(value) for key, value in state.items()}
-    if isinstance(state, list):
-        return [_cloned(value) for value in state]
-    return copy.copy(state)
-
-
-def _finite(module: torch.nn.Module) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in module.parameters())
-
-
-def _mixed(seed: int, step: int) -> int:
-    """Give each step a seed of its own (Knuth's multiplicative hash)."""
-    return (seed * 0x9E3779B1 + step * 0x85EBCA77 + 0x5EED) % 2**63
-
-
-def _optimizer(settings: Optimization, trainee: Trainee, learning_rate: float) -> Optimizer:
-    groups = trainee.groups(learning_rate, settings.weight_decay)
-    if settings.optimizer == "sgd":
-        return SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
-    kind = AdamW if settings.optimizer == "adamw" else Adam
-    return kind(groups, lr=learning_rate)
-
-
-def _pace(optimizer: Optimizer) -> Pace:
-    """Read the pace of each number off the optimizer: the rate, over Adam's denominator."""
-    rates = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-
-    def pace(parameter: torch.nn.Parameter) -> torch.Tensor:
-        group, state = rates[id(parameter)], optimizer.state[parameter]
-        rate = torch.as_tensor(group["lr"])
-        if "exp_avg_sq" not in state:
-            return rate
-        correction = 1 - group["betas"][1] ** float(state["step"])
-        moved: torch.Tensor = rate / ((state["exp_avg_sq"] / correction).sqrt() + group["eps"])
-        return moved
-
-    return pace
-
-
-def prepare_data_loader(accelerator: Accelerator, batches: DataLoader[Sample]) -> Any:
-    """Share batches out among processes and bring them to the device."""
-    from accelerate.data_loader import prepare_data_loader as prepare
-
-    return prepare(
-        batches,
-        accelerator.device,
-        num_processes=accelerator.num_processes,
-        process_index=accelerator.process_index,
-        split_batches=True,
-        put_on_device=True,
-        even_batches=False,
-        use_seedable_sampler=False,
-    )
-
-
-def _accelerator(precision: str) -> Accelerator:
-    """Set Accelerate up: the devices and processes it was started on, batches shared out.
-
-    Raises:
-        ConfigError: this device cannot compute in the precision.
-    """
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    if precision == "float16" and not torch.cuda.is_available():
-        raise ConfigError("training.precision", "float16 needs a GPU", "use bfloat16 here")
-    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[precision]
-    return Accelerator(
-        mixed_precision=mixed,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
-
-
-class _deterministic:  # noqa: N801  # reads as a statement
-    """Ask PyTorch for results that do not change from run to run, and put back what was."""
-
-    def __enter__(self) -> None:
-        self._before = torch.are_deterministic_algorithms_enabled()
-        self._warns = torch.is_deterministic_algorithms_warn_only_enabled()
-        torch.use_deterministic_algorithms(mode=True, warn_only=True)
-
-    def __exit__(self, *_: object) -> None:
-        torch.use_deterministic_algorithms(mode=self._before, warn_only=self._warns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,8 +93,16 @@ class Objective:
                     "give one label per output value",
                 )
             return
-        if is_one_hot(labels):
-            return
+        places = scores.shape[1:-1] if self.form in {Form.LOGITS, Form.SHARES} else (1,)
+        if labels[:1].size != prod(places):
+            if is_one_hot(labels) and labels.shape[1:] == scores.shape[1:]:
+                return
+            raise DataError(
+                source,
+                f"has labels of shape {list(labels.shape[1:])} for outputs of "
+                f"{list(scores.shape[1:])}",
+                "give one label per sample, or per position of a sequence, or one-hot labels",
+            )
         low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
         if low < 0 or high >= self.classes:
             raise DataError(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
+
+from penjing.core.data import Part
+from penjing.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from penjing.core.data import Part
     from penjing.core.tensors import Array
 
 LARGEST_IN_MEMORY = 2**30
@@ -20,6 +22,8 @@ LARGEST_IN_MEMORY = 2**30
 
 Sample = tuple[dict[str, torch.Tensor], torch.Tensor | None]
 """Inputs and labels of a batch."""
+HELD_OUT = 0.1
+"""Share of the rows that are held out where training may end early."""
 
 
 class Rows(Dataset[Sample]):
@@ -55,6 +59,28 @@ class Rows(Dataset[Sample]):
             for name, array in inputs.items()
         }
         return picked, None if labels is None else labels[chosen]
+
+    def pieces(self, sample: Sample, count: int) -> Iterator[tuple[Sample, float]]:
+        """Cut a batch into so many pieces, or one for each row; each with its share of rows."""
+        if count == 1:
+            yield sample, 1.0
+            return
+        inputs, labels = sample
+        rows = next(
+            array.shape[axis]
+            for name, array in inputs.items()
+            if (axis := self.axes[name]) is not None
+        )
+        count = min(count, rows)
+        for number in range(count):
+            first, last = rows * number // count, rows * (number + 1) // count
+            piece = {
+                name: array if axis is None else array.narrow(axis, first, last - first)
+                for name, array in inputs.items()
+                for axis in [self.axes[name]]
+            }
+            own = None if labels is None else labels[first:last]
+            yield (piece, own), (last - first) / rows
 
     def _read(self, places: Array) -> Sample:
         order = np.argsort(places, kind="stable")  # data sets are read in ascending order
@@ -112,12 +138,22 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return max(1, (rows + batch_size // 2) // batch_size)
 
 
-def loader(rows: Rows, batches: SeededBatches) -> DataLoader[Sample]:
-    """Give the batches in order, each read as a whole."""
-    return DataLoader(rows, batch_sampler=batches, collate_fn=_as_read)
+def divided(part: Part, seed: int) -> tuple[Part, Part]:
+    """Divide rows at random into those to train on and a tenth that is held out.
 
-
-def _as_read(batch: Any) -> Sample:
-    """Leave a batch as the rows gave it."""
-    read: Sample = batch
-    return read
+    Raises:
+        ConfigError: there is only one.
+    """
+    count = len(part)
+    if count < 2:  # noqa: PLR2004  # one for each
+        raise ConfigError(
+            "training.patience",
+            f"needs rows to hold out, but there is {count} to train on",
+            "set it to 0, or give more rows",
+        )
+    order = np.random.default_rng([seed, 0x4E1D]).permutation(count)
+    held = max(1, round(HELD_OUT * count))
+    return (
+        Part(part.dataset, part.rows[np.sort(order[held:])]),
+        Part(part.dataset, part.rows[np.sort(order[:held])]),
+    )

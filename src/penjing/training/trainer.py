@@ -14,13 +14,17 @@ import torch
 from penjing.core.data import Part
 from penjing.core.errors import UnsupportedError
 from penjing.core.parametrizations import Encoded
+from penjing.core.processes import is_main
 from penjing.core.training import Function, Moment, Plan, TrainingSettings, Trains
 from penjing.training.agreement import agrees
 from penjing.training.checkpoints import Checkpoints
 from penjing.training.learner import Learner
-from penjing.training.loop import Pace, Run
+from penjing.training.loop import Run
 from penjing.training.losses import Objective, mean_of, total_loss
-from penjing.training.rows import Rows
+from penjing.training.rows import Rows, divided
+from penjing.training.state import make_optimizer
+from penjing.training.stepping import Stepper
+from penjing.training.surroundings import accelerated, all_alike, reproducible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,10 +32,13 @@ if TYPE_CHECKING:
     from penjing.core.model import Model
     from penjing.core.tensors import Array
     from penjing.training.rows import Sample
+    from penjing.training.state import Pace
 
 TIMED_STEPS = 5
 OVERHEAD = 1.5
-"""Time of a whole step over that of its two passes through the model."""
+"""Time of a whole step over that of its gradients."""
+CHECKPOINTS = 2
+"""Version of what they hold: others are not taken up."""
 FIRST_ROWS = 8
 """Rows on which a model must give the same in training as in use."""
 SOME_ROWS = 256
@@ -69,7 +76,8 @@ class TorchTrainer:
 
     def clear(self) -> None:
         """Remove what unfinished and finished runs have left on disk."""
-        self.checkpoints.clear()
+        if is_main():
+            self.checkpoints.clear()
 
     def configured(self, settings: TrainingSettings, seed: int) -> TorchTrainer:
         """Give a trainer on the same rows with the settings and the seed of a recipe."""
@@ -81,48 +89,60 @@ class TorchTrainer:
             settings = replace(self.settings, distillation=plan.distillation)
             return replace(self, settings=settings).fit(model, replace(plan, distillation=None))
         key = self._key(model, plan)
-        known = self.checkpoints.result(key)
-        if known is not None:
-            self.progress(plan.label, 1.0, "done before")
-            return known
-        trainee = self._trainee(model, plan)
-        run = Run(
-            trainee,
-            self._rows,
-            self.settings.training,
-            plan.epochs,
-            plan.learning_rate,
-            self.seed,
-            key,
-            self.checkpoints,
-            lambda share, note: self.progress(plan.label, share, note),
-        )
-        run.go()
+        tell = self.progress if is_main() else quiet
+        with reproducible(), accelerated(self.settings.training.precision) as accelerator:
+            known = self.checkpoints.result(key)
+            if all_alike(accelerator, int(known is not None)) and known is not None:
+                tell(plan.label, 1.0, "done before")
+                return known
+            trainee = self._trainee(model, plan)
+            rows, held = self._rows
+            Run(
+                trainee,
+                rows,
+                self.settings.training,
+                plan.epochs,
+                plan.learning_rate,
+                self.seed,
+                key,
+                self.checkpoints,
+                lambda share, note: tell(plan.label, share, note),
+                held=held,
+                settled=plan.settled,
+            ).go()
         found = trainee.module.arrays()
-        self.checkpoints.finish(key, found)
+        if is_main():
+            self.checkpoints.finish(key, found)
         return found
 
     def seconds_per_step(self, model: Model) -> float:
-        """Measure about how long a step of training takes."""
+        """Measure about how long a step of training takes, where it will take place."""
         plan = Plan(
             {n: Encoded(w.tensor) for n, w in model.weights().items() if w.is_float}, 1.0, 1e-3
         )
-        trainee = self._trainee(model, plan)
-        size = min(self.settings.training.batch_size, len(self._rows))
-        sample = self._rows.__getitems__(list(range(size)))
-        seconds = []
-        for _ in range(TIMED_STEPS):
-            started = time.monotonic()
-            loss, _ = trainee.loss(trainee.module, sample, Moment(0, 1, 0.0))
-            loss.backward()  # type: ignore[no-untyped-call]
-            seconds.append(time.monotonic() - started)
+        settings = self.settings.training
+        rows, _ = self._rows
+        with reproducible(), accelerated(settings.precision) as accelerator:
+            trainee = self._trainee(model, plan)
+            stepper = Stepper(trainee, rows, settings, self.seed, accelerator, lambda _: None)
+            optimizer = make_optimizer(settings, trainee.groups(0.0, 0.0), 0.0)
+            places = list(range(min(settings.batch_size, len(rows))))
+            seconds = []
+            for _ in range(TIMED_STEPS):
+                started = time.monotonic()
+                float(stepper.gradients(optimizer, places, Moment(0, 1, 0.0)))
+                seconds.append(time.monotonic() - started)
         return OVERHEAD * float(np.median(seconds))
 
     @cached_property
-    def _rows(self) -> Rows:
+    def _rows(self) -> tuple[Rows, Rows | None]:
+        """Rows to train on, and those held out where training may end early."""
         model = self.teachers[0]
         axes = {port.name: port.batch_axis for port in model.backend.inputs(model.native)}
-        return Rows(self.part, axes)
+        if not self.settings.training.patience:
+            return Rows(self.part, axes), None
+        part, held = divided(self.part, self.seed)
+        return Rows(part, axes), Rows(held, axes)
 
     @cached_property
     def objective(self) -> Objective:
@@ -163,7 +183,14 @@ class TorchTrainer:
                 seen.update(repr(told).encode() + array.tobytes())
         rows = np.ascontiguousarray(self.part.rows)
         seen.update(self.part.dataset.digest.encode() + rows.tobytes())
-        told_last = (plan.key, plan.epochs, plan.learning_rate, self.settings, self.seed)
+        told_last = (
+            CHECKPOINTS,
+            plan.key,
+            plan.epochs,
+            plan.learning_rate,
+            self.settings,
+            self.seed,
+        )
         seen.update(repr(told_last).encode())
         return seen.hexdigest()
 
