@@ -258,7 +258,7 @@ def _descend(
             bits = table if j < problem.weight_columns else None
             local = gains * curvature[j, j]
             best = codes[:, j] + pulls[:, j - start] / (local * steps[j])
-            chosen = _pick(best, local * steps[j] ** 2, mu, bits)
+            chosen = _pick(best, local * steps[j] ** 2, mu, bits, present=codes[:, j])
             if problem.keep is not None:
                 chosen = chosen * problem.keep[:, j]
             moved = np.flatnonzero(chosen != codes[:, j])
@@ -272,7 +272,9 @@ def _descend(
             for row in moved[np.argsort(-np.abs(best - codes[:, j])[moved], kind="stable")]:
                 pull = pulls[row : row + 1, j - start]
                 place = codes[row : row + 1, j] + pull / (local[row] * steps[j])
-                value = float(_pick(place, local[row] * steps[j] ** 2, mu, bits)[0])
+                present = codes[row : row + 1, j]
+                weight = local[row] * steps[j] ** 2
+                value = float(_pick(place, weight, mu, bits, present=present)[0])
                 if problem.keep is not None and not problem.keep[row, j]:
                     continue
                 change = (value - codes[row, j]) * steps[j]
@@ -284,9 +286,14 @@ def _descend(
 
 
 def _pick(
-    position: Array, weight: Array | float, mu: Array | float, bits: Array | None
+    position: Array,
+    weight: Array | float,
+    mu: Array | float,
+    bits: Array | None,
+    *,
+    present: Array | None = None,
 ) -> Array:
-    """Choose integers near ``position``: the nearest, one nearer to zero, or zero.
+    """Choose integers near ``position``: the nearest, one nearer to zero, zero, or ``present``.
 
     Minimises ``weight * (position - code)² + mu * bits``; ``position`` is in steps.
     """
@@ -300,7 +307,8 @@ def _pick(
         return weight * (position - code) ** 2 + mu * lengths
 
     best, least = nearest, cost(nearest)
-    for other in (nearest - np.sign(nearest), np.zeros_like(nearest)):
+    others = [nearest - np.sign(nearest), np.zeros_like(nearest)]
+    for other in others if present is None else [*others, present]:
         price = cost(other)
         cheaper = price < least
         best, least = np.where(cheaper, other, best), np.where(cheaper, price, least)
