@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penjing.core.errors import ConfigError
+from penjing.core.metric import decide
 from penjing.core.processes import processes
 from penjing.core.recipe import Recipe
 from penjing.engine.training import unlabelled
 
 if TYPE_CHECKING:
     from penjing.core.data import Splits
+    from penjing.core.model import Model
     from penjing.core.tensors import Array
     from penjing.engine.candidate import Candidate
     from penjing.engine.job import Job
@@ -38,7 +40,9 @@ BOLDER = 1.8
 CLOSE = 1.12
 """Factor between two trade-offs, one within the limit and one beyond, at which to stop."""
 FROM_QUANTIZING = 8.0
-"""Trade-off to begin with, relative to the one that quantizing alone has found."""
+"""What training takes for a trade-off, relative to quantizing alone at equal loss."""
+TEACHER = 0.0
+"""Share of the original's word in the loss, where there are labels."""
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
@@ -137,12 +141,18 @@ class _Trained:
             trade_off = following
 
     def _try(self, trade_off: float, epochs: float, changes: dict[str, Any]) -> Candidate:
-        settings = {"use": "rate_penalized_training", "trade_off": float(f"{trade_off:.3g}")}
+        """Quantize finely, for steps to begin with, then train."""
+        quantize = {"use": "rate_distortion", "sequential": False}
+        train = {"use": "rate_penalized_training", "epochs": float(f"{epochs:.4g}")}
         recipe = Recipe.from_dict(
             {
                 "seed": self.search.seed,
                 "training": {"batch_size": BATCH, **changes},
-                "steps": [{**settings, "epochs": float(f"{epochs:.4g}")}],
+                "distillation": {"weight": TEACHER},
+                "steps": [
+                    {**quantize, "trade_off": _rounded(trade_off / FROM_QUANTIZING)},
+                    {**train, "trade_off": _rounded(trade_off)},
+                ],
             }
         )
         kind = "trained" if self.labelled else "reconstructed"
@@ -187,7 +197,7 @@ class _Trained:
 
     def _augmentation(self) -> dict[str, Any]:
         """Change images in the ways that the original does not mind."""
-        return kept_by(self.search, self.splits)
+        return kept_by(self.search.model, self.splits)
 
 
 SHIFTS = (4, 2, 1)
@@ -196,15 +206,12 @@ MIND = 0.05
 LOOKED_AT = 512
 
 
-def kept_by(search: Search, splits: Splits) -> dict[str, Any]:
+def kept_by(model: Model, splits: Splits) -> dict[str, Any]:
     """Find out which changes of images leave the original's decisions as they are.
 
     Whoever mistakes a shifted or mirrored image for another class was not trained on such, and
     has no use for them.
     """
-    from penjing.core.metric import decide
-
-    model = search.model
     part = splits.calibration
     batch = part.dataset.take(part.rows[:LOOKED_AT])
     images = {name: array for name, array in batch.inputs.items() if array.ndim == IMAGE_AXES}
@@ -235,6 +242,11 @@ def kept_by(search: Search, splits: Splits) -> dict[str, Any]:
 
 
 IMAGE_AXES = 4
+
+
+def _rounded(number: float) -> float:
+    """Leave as many digits as print well."""
+    return float(f"{number:.3g}")
 
 
 def _shifted(images: Array, pixels: int) -> list[Array]:

@@ -175,7 +175,7 @@ class Search:
         """Guess a trade-off to begin with, by the limit and the number of weights."""
         weights = self.model.weights().values()
         count = sum(w.tensor.dense().size for w in weights if w.is_float)
-        allowed = self.budget.max_drop if self.budget.max_drop is not None else 0.005
+        allowed = self.budget.max_drop or 0.005
         return LOSS_PER_DROP * allowed / (LOSS_PER_BIT * max(count, 1))
 
     def _try(self, trade_off: float, settings: dict[str, Any]) -> Candidate:

@@ -1,0 +1,128 @@
+"""How far a search goes, and what training adds to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import penjing
+from penjing.core.data import Part, Splits, open_data
+from penjing.core.errors import ConfigError
+from penjing.engine import efforts
+from penjing.testing.onnx_models import conv
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("accelerate")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.engine.conftest import Task
+
+    Run = Callable[..., Any]
+
+TRAINED = ("trained", "reconstructed")
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Train for a few steps only, on one thread."""
+    monkeypatch.setattr(efforts, "STEPS", 200)
+    monkeypatch.setattr(efforts, "MOST_RUNS", 3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def labels_of(result: Any) -> list[str]:
+    return [candidate.label for candidate in result.report.candidates]
+
+
+def train_rows(task: Task) -> dict[str, Any]:
+    return {"x": task.x[2000:], "y": task.y[2000:]}
+
+
+def test_training_finds_smaller_files_within_the_limit(task: Task, compressed: Run) -> None:
+    budget = penjing.Budget(max_drop=0.02, confidence=None)
+    sizes = {}
+    for effort in ("post-training", "train"):
+        train = train_rows(task) if effort == "train" else None
+        result = compressed(budget=budget, effort=effort, train=train)
+        assert result.met, effort
+        sizes[effort] = result.report.after.size_bytes
+        assert any(label.startswith("trained") for label in labels_of(result)) == (
+            effort == "train"
+        )
+    assert sizes["train"] < sizes["post-training"]
+
+
+def test_reconstruction_needs_no_rows_of_its_own(compressed: Run) -> None:
+    budget = penjing.Budget(max_drop=0.02, confidence=None)
+    result = compressed(budget=budget, effort="reconstruct")
+    assert any(label.startswith("reconstructed") for label in labels_of(result))
+
+
+def test_auto_trains_only_where_the_budget_asks_for_it(task: Task, compressed: Run) -> None:
+    loose = compressed(
+        budget=penjing.Budget(max_drop=0.05, confidence=None), train=train_rows(task)
+    )
+    assert not any(label.startswith(TRAINED) for label in labels_of(loose))
+    small = int(0.85 * loose.report.after.size_bytes)
+    tight = penjing.Budget(max_drop=0.02, max_size=small, confidence=None)
+    strict = compressed(budget=tight, train=train_rows(task))
+    assert any(label.startswith(TRAINED) for label in labels_of(strict))
+
+
+def test_training_may_lose_nothing_and_still_be_smaller(task: Task, compressed: Run) -> None:
+    budget = penjing.Budget(max_drop=0.0, confidence=None)
+    result = compressed(budget=budget, effort="train", train=train_rows(task))
+    assert any(label.startswith("trained") for label in labels_of(result))
+    assert result.report.after.size_bytes < result.report.before.size_bytes
+    assert result.report.met in {"met", "missed"}
+
+
+def test_the_same_seed_trains_to_the_same_file(task: Task, compressed: Run) -> None:
+    budget = penjing.Budget(max_drop=0.02, confidence=None)
+    first, second = (
+        compressed(budget=budget, effort="train", train=train_rows(task)).artifact.sha256
+        for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"effort": "train"}, "needs rows to train on"),
+        ({"effort": "post-training", "train": ...}, "would not use the rows"),
+        ({"effort": "hard"}, "must be one of"),
+    ],
+    ids=["no rows", "rows for nothing", "unknown"],
+)
+def test_efforts_that_make_no_sense_are_refused(
+    task: Task, compressed: Run, options: dict[str, Any], problem: str
+) -> None:
+    if options.get("train") is ...:
+        options = {**options, "train": train_rows(task)}
+    with pytest.raises(ConfigError, match=problem):
+        compressed(**options)
+
+
+def test_images_are_changed_only_in_ways_that_the_original_does_not_mind() -> None:
+    model = penjing.wrap(conv())  # its convolutions are averaged over the whole picture
+    rng = np.random.default_rng(0)
+    centred = np.zeros((64, 4, 8, 8), np.float32)
+    centred[:, :, 3:5, 3:5] = rng.normal(size=(64, 4, 2, 2))
+    dataset = open_data({"x": centred}, model.backend.inputs(model.native))
+    part = Part(dataset, np.arange(64))
+    found = efforts.kept_by(model, Splits(part, part, part))
+    assert found.get("shift") == 2, "the picture's content still lies inside"
+    assert not found.get("mirror"), "kernels are not symmetric"
+
+
+def test_tables_have_no_images_to_change(task: Task) -> None:
+    part = task.part(0, 64)
+    assert efforts.kept_by(task.model, Splits(part, part, part)) == {}
