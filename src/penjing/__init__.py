@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from penjing.core.example import WithExample as WithExample
     from penjing.core.recipe import Recipe as Recipe
     from penjing.core.recipe import Step as Step
+    from penjing.learning import train as train
+    from penjing.learning import transfer as transfer
     from penjing.modules import from_state_dict as from_state_dict
     from penjing.modules import to_module as to_module
 
@@ -42,6 +44,8 @@ __all__ = [
     "open_artifact",
     "predict",
     "to_module",
+    "train",
+    "transfer",
     "unpack",
     "wrap",
 ]
@@ -55,6 +59,7 @@ _HOMES = {
     "penjing.core.errors": ("PenjingError", "PenjingWarning"),
     "penjing.core.example": ("WithExample",),
     "penjing.core.recipe": ("Recipe", "Step"),
+    "penjing.learning": ("train", "transfer"),
     "penjing.modules": ("from_state_dict", "to_module"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

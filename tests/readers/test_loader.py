@@ -86,7 +86,9 @@ def test_what_is_described_is_what_comes_first(source: Any, names: list[str]) ->
         source = {name: array for name, array in source.items() if name != "one"}
     ports = describe_data(source)
     example = first_rows(source)
-    found = example if isinstance(example, dict) else dict(zip(names, example, strict=True))
+    found: Any = example
+    if isinstance(example, tuple):
+        found = dict(zip(names, example, strict=True))
     assert [port.name for port in ports] == names
     for port in ports:
         assert found[port.name].shape == (2, *port.shape[1:])

@@ -178,6 +178,21 @@ class Onnx:
         made: OnnxModel = self.open(proto).native
         return made
 
+    def layers(self, native: OnnxModel) -> tuple[tuple[str, ...], ...]:
+        """Name the weights of each layer in the order of computation."""
+        from penjing.backends.onnx_support.heads import layers
+
+        return layers(native.cut.graph, native.roles)
+
+    def with_head(self, native: OnnxModel, outputs: int, seed: int) -> OnnxModel:
+        """Return a model whose last linear layer is new; see ``ReplacesHead``."""
+        from penjing.backends.onnx_support.heads import replace_head
+
+        proto = _whole(native)
+        replace_head(proto, outputs, seed)
+        made: OnnxModel = self.open(proto).native
+        return made
+
     def _session(self, native: OnnxModel) -> Session:
         if native.session is None:
             arrays = {name: w.tensor.dense() for name, w in native.weights.items()}

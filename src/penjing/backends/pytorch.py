@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from penjing.core.errors import MissingExtraError, ModelError, UnsupportedError
 from penjing.core.example import WithExample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from penjing.core.model import Model
 
@@ -83,6 +84,27 @@ class Pytorch:
         where = type(module).__name__
         called = call(module, *arrange(module, inputs))
         return opened(export(called, where), called, where)
+
+    def exported(self, module: Any, inputs: Mapping[str, Any]) -> Model:
+        """Export a module and open that, with inputs called as they are given.
+
+        Args:
+            module: whose ``forward()`` takes the inputs in order.
+            inputs: an example of each, by the name it gets.
+
+        Raises:
+            ModelError: it does not run on its example, or has no ONNX form.
+            MissingExtraError: onnxscript is not installed.
+        """
+        from penjing.backends.pytorch_support.exporting import call, export, opened
+        from penjing.backends.pytorch_support.tidying import rename_inputs
+
+        where = type(module).__name__
+        called = call(module, tuple(inputs.values()), {})
+        proto = export(called, where)
+        new = rename_inputs(proto.graph, dict(zip(called.names, inputs, strict=True)))
+        outputs = [new.get(name, name) for name in called.outputs]
+        return opened(proto, replace(called, names=list(inputs), outputs=outputs), where)
 
     def with_weights_of(self, native: Any, packed: bytes) -> Any:
         """Give a copy of a module that computes what a compressed model does.

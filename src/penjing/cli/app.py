@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penjing.cli import paths, techniques
+from penjing.cli import paths, techniques, templates
 from penjing.cli.compress import OTHERS, compress
 from penjing.cli.options import (
     AllowMissing,
@@ -26,6 +26,8 @@ from penjing.cli.options import (
 )
 from penjing.cli.running import BAD_INPUT, MET
 from penjing.cli.screen import Screen, printable, size, table
+from penjing.cli.train import train
+from penjing.cli.transfer import transfer
 
 if TYPE_CHECKING:
     from penjing.engine.serving import Unpacked
@@ -41,6 +43,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command()(compress)
+app.command()(train)
+app.command()(transfer)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  # as typer calls it
@@ -317,4 +321,20 @@ def list_techniques(
     Example: penjing techniques gptq
     """
     techniques.show(Screen(as_json), name)
+    return MET
+
+
+@app.command("templates")
+def list_templates(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show the settings of this template.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> int:
+    """List the templates that train can begin with, or the settings of one.
+
+    Example: penjing templates mlp
+    """
+    templates.show(Screen(as_json), name)
     return MET

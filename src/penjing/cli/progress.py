@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from penjing.cli.screen import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from rich.progress import Progress
@@ -27,11 +29,16 @@ SHARES = {
 
 
 class SearchProgress:
-    """Shows on standard error how far a search is; call it as the engine does."""
+    """Shows on standard error how far a search, or training, is; call it as the engine does."""
 
-    def __init__(self, screen: Screen, seed: int) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        seed: int,
+        shares: Mapping[str, tuple[float, float]] = MappingProxyType(SHARES),
+    ) -> None:
         """Show nothing but the split where nobody watches."""
-        self.screen, self.seed = screen, seed
+        self.screen, self.seed, self.shares = screen, seed, shares
         self.interrupted = False
         self._done = 0.0
         self._told: set[str] = set()
@@ -64,7 +71,7 @@ class SearchProgress:
             self.interrupted = True
             self.screen.note(f"Interrupted: {note} (Ctrl-C again stops without a result)")
             return
-        low, high = SHARES.get(phase, (self._done, self._done))
+        low, high = self.shares.get(phase, (self._done, self._done))
         # Phases may come round again: what is done stays done.
         self._done = max(self._done, low + (high - low) * share)
         self._left.estimate(self._done)

@@ -23,7 +23,22 @@ MET, FAULT, BAD_INPUT, LIMIT_MISSED = 0, 1, 2, 3
 PIPE_CLOSED = 141
 TAKEN_FOR_AN_EXIT = 130
 """What typer returns when it has caught Ctrl-C; no command of ours does."""
-OPTIONS = {"metric": "--metric", "seed": "--seed", "time_limit": "--time-limit"}
+OPTIONS = {
+    name: f"--{name.replace('_', '-')}"
+    for name in (
+        *(
+            "metric",
+            "seed",
+            "time_limit",
+            "epochs",
+            "learning_rate",
+            "batch_size",
+            "shift",
+            "mirror",
+        ),
+        *("stages", "decay", "task"),
+    )
+}
 """Settings that errors of the engine name, and the options that give them."""
 DEBUG = "PENJING_DEBUG"
 

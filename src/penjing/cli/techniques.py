@@ -14,6 +14,9 @@ from penjing.core.fields import bounds, choices
 from penjing.core.registry import TECHNIQUES
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from rich.table import Table
+
     from penjing.cli.screen import Screen
     from penjing.core.technique import Technique
 
@@ -43,7 +46,16 @@ def show(screen: Screen, name: str | None) -> None:
 
 
 def describe(name: str, technique: type[Technique]) -> dict[str, Any]:
-    """Give what there is to know about a technique, as plain data.
+    """Give what there is to know about a technique, as plain data."""
+    return {
+        **described(name, technique),
+        "kinds": sorted(str(kind) for kind in technique.kinds),
+        "needs": [need.__name__ for need in technique.needs],
+    }
+
+
+def described(name: str, technique: type[DataclassInstance]) -> dict[str, Any]:
+    """Give what docstring and fields of a plug-in tell, as plain data.
 
     Its settings have ``name, type, default, low, high, choices, help``; what does not apply
     is None.
@@ -57,8 +69,6 @@ def describe(name: str, technique: type[Technique]) -> dict[str, Any]:
         "summary": summary,
         "description": text.strip(),
         "references": textwrap.dedent(references).strip(),
-        "kinds": sorted(str(kind) for kind in technique.kinds),
-        "needs": [need.__name__ for need in technique.needs],
         "settings": [
             {
                 "name": field.name,
@@ -95,7 +105,7 @@ def setting_helps(technique: type) -> dict[str, str]:
     return found
 
 
-def _type(field: Field[Any], technique: type[Technique]) -> str:
+def _type(field: Field[Any], technique: type[DataclassInstance]) -> str:
     if field.name in bounds(technique):
         return bounds(technique)[field.name][0].__name__
     if field.name in choices(technique):
@@ -116,23 +126,28 @@ def _list(screen: Screen, found: list[dict[str, Any]]) -> None:
 def _detail(screen: Screen, each: dict[str, Any]) -> None:
     screen.out.print(f"{each['name']}: {each['summary']}")
     if each["description"]:
-        screen.out.print(f"\n{_flowing(each['description'])}")
-    rows = table("setting", "default", "allowed", "meaning")
-    for setting in each["settings"]:
-        rows.add_row(
-            setting["name"], str(setting["default"]), allowed(setting), setting["help"]
-        )
+        screen.out.print(f"\n{flowing(each['description'])}")
     screen.out.print()
-    screen.out.print(rows)
+    screen.out.print(settings_table(each["settings"]))
     screen.out.print(f"\nWorks on: {', '.join(each['kinds'])}")
     if each["needs"]:
         screen.out.print("Needs calibration data; labels are not needed.")
     if each["references"]:
-        screen.out.print(f"\nReferences:\n{_flowing(each['references'], one_each=True)}")
+        screen.out.print(f"\nReferences:\n{flowing(each['references'], one_each=True)}")
     screen.out.print(f"\nIn a recipe:\n  steps:\n    - use: {each['name']}")
 
 
-def _flowing(text: str, *, one_each: bool = False) -> str:
+def settings_table(settings: list[dict[str, Any]]) -> Table:
+    """Put settings into a table."""
+    rows = table("setting", "default", "allowed", "meaning")
+    for setting in settings:
+        rows.add_row(
+            setting["name"], str(setting["default"]), allowed(setting), setting["help"]
+        )
+    return rows
+
+
+def flowing(text: str, *, one_each: bool = False) -> str:
     """Join the lines of paragraphs, which a narrower or wider screen breaks elsewhere.
 
     Lists and what is indented stay as they are; with ``one_each``, a full stop at the end of

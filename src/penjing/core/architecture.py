@@ -140,6 +140,8 @@ class ModelTemplate(ABC):
     """What it can be trained to do."""
     smallest: ClassVar[int] = 1
     """Height and width that images must have at least."""
+    learning_rate: ClassVar[float] = 1e-3
+    """Of Adam, where nobody says which."""
 
     def __post_init__(self) -> None:
         check_bounds(self)

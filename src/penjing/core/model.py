@@ -208,6 +208,43 @@ class QuantizesActivations(Protocol):
         """
 
 
+HEAD_WEIGHT = "penjing.head_weight"
+"""Name of the weight of a head that was put in place of another."""
+HEAD_BIAS = "penjing.head_bias"
+"""Name of its bias."""
+
+
+@runtime_checkable
+class OrdersLayers(Protocol):
+    """A capability: the backend knows in which order layers are computed."""
+
+    def layers(self, native: Any) -> tuple[tuple[str, ...], ...]:
+        """Name the weights of each layer, with its bias, in the order of computation.
+
+        Weights that belong to no layer are left out.
+        """
+
+
+@runtime_checkable
+class ReplacesHead(Protocol):
+    """A capability: the last linear layer can be replaced, for other classes."""
+
+    def with_head(self, native: Any, outputs: int, seed: int) -> Any:
+        """Return a copy of ``native`` whose last linear layer has other outputs.
+
+        Its weights ``HEAD_WEIGHT`` are small random numbers, its ``HEAD_BIAS`` is zero.  What
+        follows it stays, but that one probability becomes one for each class.
+
+        Args:
+            native: the model.
+            outputs: number of classes.
+            seed: of the random numbers.
+
+        Raises:
+            UnsupportedError: there is no such layer; the error names what is there.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class IntegerModel:
     """A serialized model with integers in place of float weights; it computes the same."""

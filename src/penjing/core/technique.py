@@ -155,7 +155,7 @@ class TrainingTechnique(Technique):
     they are in.
     """
 
-    needs = (Trains,)
+    needs: ClassVar[tuple[type, ...]] = (Trains,)
 
     epochs: Annotated[float, Range(0.0, 10000.0)] = 10.0
     """Passes over the training data."""
@@ -169,12 +169,7 @@ class TrainingTechnique(Technique):
             UnsupportedError: there are no training data, or nothing to train.
             TrainingError: the loss became NaN again and again.
         """
-        if context.trainer is None:
-            raise UnsupportedError(
-                type(self).__name__,
-                "needs training data",
-                "give rows to train on, with --train or train=",
-            )
+        trainer = self.trainer_of(context)
         model = self.prepared(model, context)
         chosen = self.chosen(model, context)
         made = {
@@ -185,16 +180,47 @@ class TrainingTechnique(Technique):
             if name in chosen or self.keeps_training(weight)
         }
         made |= self.besides(model)
-        plan = Plan(
+        return self.trained(model, trainer, self.plan(made, context))
+
+    def trainer_of(self, context: Context) -> Trainer:
+        """Give the trainer.
+
+        Raises:
+            UnsupportedError: there are no training data.
+        """
+        if context.trainer is None:
+            raise UnsupportedError(
+                type(self).__name__,
+                "needs training data",
+                "give rows to train on, with --train or train=",
+            )
+        return context.trainer
+
+    def plan(
+        self,
+        made: Mapping[str, Parametrization],
+        context: Context,
+        *,
+        epochs: float | None = None,
+        part: int = 0,
+        label: str = "training",
+    ) -> Plan:
+        """Say what one run does; a technique may make several, told apart by ``part``."""
+        return Plan(
             made,
-            self.epochs,
+            self.epochs if epochs is None else epochs,
             self.learning_rate,
-            key=repr((self, context.only, context.seed)),
+            key=repr((self, context.only, context.seed, *([part] if part else []))),
             joint=self.joint(made),
             distillation=self.distillation,
             settled=self.settled,
+            label=label,
         )
-        held = context.trainer.fit(model, plan)
+
+    @staticmethod
+    def trained(model: Model, trainer: Trainer, plan: Plan) -> Model:
+        """Run a plan; give the model with its weights as training left them."""
+        held, made = trainer.fit(model, plan), plan.parametrizations
         return model.with_weights({name: made[name].tensor(held[name]) for name in held})
 
     def prepared(self, model: Model, context: Context) -> Model:

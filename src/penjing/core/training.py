@@ -75,6 +75,10 @@ class Parametrization(ABC):
         """Give factors of the learning rate by parameter; 1 for those left out."""
         return {}
 
+    def undecayed(self) -> Collection[str]:
+        """Name parameters that weight decay leaves alone, besides vectors."""
+        return self.rates()
+
     @abstractmethod
     def weight(self, held: Mapping[str, Any]) -> Any:
         """Make the weight, in its own shape; gradients pass to the parameters."""
@@ -118,6 +122,15 @@ class Joint(Protocol):
         self, held: Mapping[str, Mapping[str, Any]], moment: Moment
     ) -> Mapping[str, Mapping[str, Any]]:
         """Like ``Parametrization.update``, for all weights, by name."""
+
+
+def stage_label(stage: int, stages: int) -> str:
+    """Name a stage of training, counted from 0.
+
+    >>> stage_label(0, 3)
+    'training, stage 1 of 3'
+    """
+    return f"training, stage {stage + 1} of {stages}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def pose(template: ModelTemplate, part: Part, task: Task | None = None) -> Probl
     else:
         facts["mean"], facts["std"] = _scale(part, name, kind, shape)
     if chosen is Task.CLASSIFICATION:
-        facts["outputs"] = _count_classes(part)
+        facts["outputs"] = count_classes(part)
     elif chosen is Task.REGRESSION:
         facts["target_mean"], facts["target_std"] = _target_scale(part)
         facts["outputs"] = len(facts["target_mean"])
@@ -167,10 +167,10 @@ def _choose_task(template: ModelTemplate, part: Part, task: Task | None) -> Task
     return said if said in can else can[0]
 
 
-def _count_classes(part: Part) -> int:
+def count_classes(part: Part) -> int:
     """Count classes from 0 to the largest label."""
     assert part.labels is not None
-    labels = _class_numbers(part.labels, part.dataset.labels_where)
+    labels = class_numbers(part.labels, part.dataset.labels_where)
     different, largest = len(np.unique(labels)), int(labels.max())
     where = part.dataset.labels_where
     if different == 1:
@@ -187,7 +187,8 @@ def _count_classes(part: Part) -> int:
     return largest + 1
 
 
-def _class_numbers(labels: Array, where: str) -> Array:
+def class_numbers(labels: Array, where: str) -> Array:
+    """Give one whole number for each row, or raise DataError."""
     if labels.ndim != 1:
         raise DataError(
             where,
@@ -253,17 +254,22 @@ def check_labels(problem: Problem, labels: Array, where: str = "the labels") -> 
     if labels.dtype.kind not in "iuf":
         raise DataError(where, "holds strings, and the model gives numbers", NUMBERING)
     if problem.task is Task.CLASSIFICATION:
-        largest = int(_class_numbers(labels, where).max())
-        if largest >= problem.outputs:
-            raise DataError(
-                where,
-                f"labels outside the head's range: the largest is {largest}, but training "
-                f"rows have classes from 0 to {problem.outputs - 1}",
-                "give training rows of every class",
-            )
+        check_classes(labels, problem.outputs, where)
     elif (width := _values(labels, where).shape[1]) != problem.outputs:
         raise DataError(
             where, f"holds {width} values for each row, but training rows {problem.outputs}"
+        )
+
+
+def check_classes(labels: Array, classes: int, where: str) -> None:
+    """Raise DataError where labels are none of these classes, counted from 0."""
+    largest = int(class_numbers(labels, where).max())
+    if largest >= classes:
+        raise DataError(
+            where,
+            f"labels outside the head's range: the largest is {largest}, but training "
+            f"rows have classes from 0 to {classes - 1}",
+            "give training rows of every class",
         )
 
 

@@ -25,6 +25,7 @@ class LinearRegression(TorchTemplate):
 
     kinds = (InputKind.FEATURES, InputKind.IMAGES, InputKind.SEQUENCES)
     tasks = (Task.REGRESSION,)
+    learning_rate = 1e-2
 
     def network(self, problem: Problem, kind: InputKind) -> Net:
         """Make one dense layer."""

@@ -25,6 +25,7 @@ class LogisticRegression(TorchTemplate):
 
     kinds = (InputKind.FEATURES, InputKind.IMAGES, InputKind.SEQUENCES)
     tasks = (Task.CLASSIFICATION,)
+    learning_rate = 1e-2
 
     def network(self, problem: Problem, kind: InputKind) -> Net:
         """Make one dense layer."""

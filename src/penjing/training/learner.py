@@ -105,9 +105,10 @@ class Learner(nn.Module):
         for box in self.boxes:
             assert isinstance(box, _Box)
             rates = box.parametrization.rates()
+            spared = box.parametrization.undecayed()
             for name, parameter in box.named_parameters():
                 rate = learning_rate * rates.get(name, 1.0)
-                decay = weight_decay if name not in rates and parameter.ndim > 1 else 0.0
+                decay = weight_decay if name not in spared and parameter.ndim > 1 else 0.0
                 found.setdefault((rate, decay), []).append(parameter)
         return [
             {"params": members, "lr": rate, "weight_decay": decay}

@@ -67,7 +67,7 @@ class Objective:
             raise DataError(source, "has labels that are text", "number the classes from 0")
         whole = labels is None or labels.dtype.kind != "f" or is_one_hot(labels)
         if scores.ndim >= SCORES_AXES and scores.shape[-1] > 1 and whole:
-            shares = _are_shares(scores)
+            shares = are_shares(scores)
             made = cls(name, Form.SHARES if shares else Form.LOGITS, scores.shape[-1])
         elif whole and scores[:1].size == 1 and _are_two(labels):
             probable = are_probabilities(scores)
@@ -222,7 +222,8 @@ def total_loss(  # noqa: PLR0913  # all that a loss is made of
     return torch.stack(parts).sum()
 
 
-def _are_shares(scores: Array) -> bool:
+def are_shares(scores: Array) -> bool:
+    """Tell whether the last axis holds probabilities that sum to one."""
     sums = scores.astype(np.float64).sum(axis=-1)
     return are_probabilities(scores) and bool(np.allclose(sums, 1, atol=SUM_TOLERANCE))
 

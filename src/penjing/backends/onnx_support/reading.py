@@ -11,7 +11,12 @@ from penjing.backends.onnx_support import wire
 from penjing.backends.onnx_support.loading import numpy_dtype
 from penjing.backends.onnx_support.scopes import is_constant, label, scopes, tensors_of
 from penjing.core.errors import ModelError
-from penjing.core.model import ACTIVATION_SCALES, ACTIVATION_ZERO_POINTS
+from penjing.core.model import (
+    ACTIVATION_SCALES,
+    ACTIVATION_ZERO_POINTS,
+    HEAD_BIAS,
+    HEAD_WEIGHT,
+)
 from penjing.core.template import Form, Slot, Template
 
 if TYPE_CHECKING:
@@ -25,7 +30,7 @@ FEWEST_FLOATS = 4
 """Lists of floats in attributes are coefficients of small models: they are all there is."""
 SMALLEST_SLOT_BYTES = 64
 """Smaller arrays stay inside the template: a slot would cost more than it saves."""
-TRAINED = {ACTIVATION_SCALES, ACTIVATION_ZERO_POINTS}
+TRAINED = {ACTIVATION_SCALES, ACTIVATION_ZERO_POINTS, HEAD_WEIGHT, HEAD_BIAS}
 """Arrays that get a slot whatever their size."""
 LARGEST_MODEL_BYTES = 2**31 - 1
 """Protobuf's limit on one message."""

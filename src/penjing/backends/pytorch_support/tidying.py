@@ -128,3 +128,21 @@ def _is_float(tensor: onnx.TensorProto) -> bool:
 
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     return len(tensor.dims) > 0 and np.issubdtype(dtype, np.floating)
+
+
+def rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> dict[str, str]:
+    """Give inputs other names; what is called so already makes way for them.
+
+    Returns:
+        All values that have a new name now.
+    """
+    known = _values(graph) | {*names.values()}
+    changed = {old: new for old, new in names.items() if old != new}
+    for name in sorted(_values(graph) & {*changed.values()} - {*changed}):
+        count = 1
+        while f"{name}_{count}" in known:
+            count += 1
+        changed[name] = f"{name}_{count}"
+        known.add(changed[name])
+    rename(graph, changed)
+    return changed

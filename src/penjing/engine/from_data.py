@@ -1,0 +1,282 @@
+"""From a template and rows to a trained model: no model is needed to begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penjing.core.architecture import ModelTemplate, Problem, Task
+from penjing.core.data import Batch, Part, gathered, open_data
+from penjing.core.errors import DataError, MissingExtraError
+from penjing.core.metric import decide
+from penjing.core.training import TrainingSettings
+from penjing.engine import templating
+from penjing.engine.job import silent
+from penjing.engine.learned import (
+    Learned,
+    Watch,
+    batch_size_for,
+    check_distinct,
+    epochs_for,
+    hold_out,
+    measured,
+    outputs_of,
+    serialized,
+    whole,
+)
+from penjing.engine.training import check_installed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from penjing.core.data import Dataset
+    from penjing.core.model import Model
+    from penjing.core.tensors import Array
+    from penjing.training.module_trainer import Teacher
+
+SOME_ROWS = 64
+"""Rows on which the exported model is compared with the trained one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """Everything a template is trained with."""
+
+    template: ModelTemplate
+    train: object
+    data: object = None
+    """Rows to measure on; None holds out a tenth of the others."""
+    target: str | None = None
+    task: Task | None = None
+    teachers: tuple[Model, ...] = ()
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    batch_size: int | None = None
+    """None chooses by the number of rows."""
+    epochs: float | None = None
+    """None makes about 5,000 steps."""
+    learning_rate: float | None = None
+    """None takes the template's own."""
+    seed: int = 0
+    checkpoints: Path | None = None
+    progress: Callable[[str, float, str], None] = silent
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """Rows with the answers of teachers for labels."""
+
+    inner: Dataset
+    labels: Array
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from."""
+        return self.inner.source
+
+    @property
+    def labels_where(self) -> str:
+        """How messages call the labels."""
+        return "the teachers' answers"
+
+    @property
+    def digest(self) -> str:
+        """Digest of the rows alone."""
+        return self.inner.digest
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.inner)
+
+    def take(self, rows: Array) -> Batch:
+        """Read rows; they are not trained on by these labels."""
+        batch = self.inner.take(rows)
+        return Batch(batch.inputs, None, batch.rows)
+
+
+def learn(lesson: Lesson) -> Learned:
+    """Train a template's model, export it, and measure the file.
+
+    Raises:
+        DataError: rows or labels do not fit the template, each other, or the teachers.
+        ConfigError: a setting is out of bounds, or the template is not for this.
+        TrainingError: the loss became NaN again and again.
+        MissingExtraError: PyTorch, Accelerate or onnxscript is not installed.
+    """
+    check_ready("training a model")
+    from penjing.training.checkpoints import Checkpoints
+    from penjing.training.module_trainer import ModuleTrainee, export, fit
+
+    watch = Watch()
+    dataset, source = _opened(lesson, lesson.train)
+    teachers = _teachers(lesson, dataset, source)
+    has_labels = dataset.labels is not None or not teachers
+    if not has_labels:
+        dataset = _answered(lesson, dataset, teachers)
+    part, held = hold_out(dataset, lesson.seed)
+    if lesson.data is not None:
+        part = whole(dataset)
+    problem = _posed(lesson, part, teachers)
+    if lesson.data is not None:
+        held = _held(lesson, problem, dataset, has_teachers=bool(teachers))
+    _check_pictures(lesson, problem)
+    size = lesson.batch_size or batch_size_for(len(part))
+    epochs = lesson.epochs or epochs_for(len(part), size)
+    settings = replace(
+        lesson.settings, training=replace(lesson.settings.training, batch_size=size)
+    )
+    net: Any = lesson.template.build(problem, lesson.seed)
+    trainee = ModuleTrainee(net, problem, settings, teachers)
+    steps = fit(
+        trainee,
+        part,
+        epochs=epochs,
+        learning_rate=lesson.learning_rate or lesson.template.learning_rate,
+        seed=lesson.seed,
+        key=repr(lesson.template),
+        checkpoints=Checkpoints(lesson.checkpoints),
+        progress=lesson.progress,
+    )
+    lesson.progress("exporting", 0.0, "")
+    some = held.dataset.take(held.rows[:SOME_ROWS]).inputs[problem.name]
+    model = export(net, problem.name, some)
+    content = serialized(model)
+    lesson.progress("measuring", 0.0, "")
+    name, value = _measured(content, problem, held, teachers)
+    return Learned(
+        model=model,
+        content=content,
+        task=problem.task,
+        metric=name,
+        value=value,
+        rows=len(part),
+        held_out=len(held),
+        split=lesson.data is None,
+        epochs=epochs,
+        steps=steps,
+        seconds=watch.seconds,
+    )
+
+
+def check_ready(wanted_for: str) -> None:
+    """Refuse to begin without the packages that train and export.
+
+    Raises:
+        MissingExtraError: one is not installed.
+    """
+    check_installed(wanted_for)
+    if find_spec("onnxscript") is None:
+        raise MissingExtraError("torch", wanted_for)
+
+
+def _opened(lesson: Lesson, given: object) -> tuple[Dataset, object]:
+    """Open rows for the template; give them with what they are read from again."""
+    source = gathered(given)
+    return templating.open_for(lesson.template, source, lesson.target), source
+
+
+def _teachers(lesson: Lesson, dataset: Dataset, source: object) -> list[Teacher]:
+    """Prepare the teachers; what they are asked is decided by what they answer."""
+    if not lesson.teachers:
+        return []
+    from penjing.training.module_trainer import Teacher
+
+    first = dataset.take(np.arange(min(len(dataset), SOME_ROWS), dtype=np.int64))
+    (rows,) = first.inputs.values()
+    made = []
+    for model in lesson.teachers:
+        open_data(source, model.backend.inputs(model.native), lesson.target)  # do they fit?
+        task = _task(lesson, dataset, model, rows)
+        made.append(Teacher.of(model, task, rows))
+    return made
+
+
+def _task(lesson: Lesson, dataset: Dataset, teacher: Model, rows: Array) -> Task:
+    """Tell what is learned, before the problem is posed."""
+    can = lesson.template.tasks
+    if lesson.task is not None or len(can) == 1:
+        return lesson.task or can[0]
+    if dataset.labels is not None:
+        return Task.REGRESSION if dataset.labels.dtype.kind == "f" else Task.CLASSIFICATION
+    (port,) = teacher.backend.inputs(teacher.native)
+    shape = [len(rows), *(size or 0 for size in port.shape[1:])]
+    fed = rows if rows.ndim == len(shape) else rows.reshape(shape)
+    answer = teacher.predict({port.name: fed.astype(port.dtype)})
+    said = Task.REGRESSION if decide(answer, logits=False) is None else Task.CLASSIFICATION
+    return said if said in can else can[0]
+
+
+def _answered(lesson: Lesson, dataset: Dataset, teachers: list[Teacher]) -> Dataset:
+    """Let the teachers' answers stand for labels: they tell the problem, and measure."""
+    from penjing.training.losses import Form
+    from penjing.training.module_trainer import answers
+
+    if lesson.task is Task.RECONSTRUCTION or lesson.template.tasks == (Task.RECONSTRUCTION,):
+        return dataset
+    (name,) = dataset.take(np.arange(1, dtype=np.int64)).inputs
+    given = answers(teachers, whole(dataset), name)
+    if teachers[0].form is Form.VALUES:
+        return Answered(dataset, given.reshape(len(given), -1).astype(np.float64))
+    return Answered(dataset, given.argmax(axis=1).astype(np.int64))
+
+
+def _held(lesson: Lesson, problem: Problem, train: Dataset, *, has_teachers: bool) -> Part:
+    """Open the rows to measure on, and refuse those that are not like those to train on."""
+    held = open_data(gathered(lesson.data), [problem.port], lesson.target)
+    check_distinct(train, held)
+    if problem.task is not Task.RECONSTRUCTION:
+        if held.labels is not None:
+            templating.check_labels(problem, held.labels, held.labels_where)
+        elif not has_teachers:
+            raise DataError(
+                held.source, "has no labels to measure by", "give an array y, or --target"
+            )
+    return whole(held)
+
+
+def _posed(lesson: Lesson, part: Part, teachers: list[Teacher]) -> Problem:
+    problem = templating.pose(lesson.template, part, lesson.task)
+    if problem.task is not Task.RECONSTRUCTION:
+        assert part.labels is not None
+        templating.check_labels(problem, part.labels, part.dataset.labels_where)
+    if not teachers:
+        return problem
+    from penjing.training.module_trainer import check_teachers
+
+    return check_teachers(teachers, problem, part.dataset.source)
+
+
+def _check_pictures(lesson: Lesson, problem: Problem) -> None:
+    """Refuse to move rows that are no images with channels.
+
+    Raises:
+        DataError: shift or mirror is asked for, and would change nothing.
+    """
+    training = lesson.settings.training
+    if (training.shift or training.mirror) and len(problem.shape) < 3:  # noqa: PLR2004
+        raise DataError(
+            "shift" if training.shift else "mirror",
+            f"moves images with channels, got {problem.sample}",
+            "leave it out, or give images as (rows, channels, height, width)",
+        )
+
+
+def _measured(
+    content: bytes, problem: Problem, held: Part, teachers: list[Teacher]
+) -> tuple[str, Any]:
+    """Measure the file on the rows held out."""
+    outputs = outputs_of(content, held)
+    if problem.task is Task.RECONSTRUCTION:
+        inputs = [batch.inputs[problem.name] for batch in held.batches(SOME_ROWS)]
+        return measured(outputs, problem.task, np.concatenate(inputs).astype(np.float64))
+    labels, by_teachers = held.labels, isinstance(held.dataset, Answered)
+    if labels is None and teachers:
+        from penjing.training.module_trainer import answers
+
+        given, by_teachers = answers(teachers, held, problem.name), True
+        labels = given.argmax(axis=1) if problem.task is Task.CLASSIFICATION else given
+    assert labels is not None
+    return measured(outputs, problem.task, labels, agreement=by_teachers)
