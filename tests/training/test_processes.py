@@ -40,17 +40,17 @@ from penjing.testing.models import onnx_model
 from penjing.training.trainer import TorchTrainer
 
 
-def train(batch_size, **more):
+def train(batch_size, rows=50, **more):
     model = onnx_model("conv")
     rng = np.random.default_rng(3)
-    x = rng.normal(size=(50, 4, 8, 8)).astype(np.float32)
-    y = rng.integers(0, 3, 50)
+    x = rng.normal(size=(rows, 4, 8, 8)).astype(np.float32)
+    y = rng.integers(0, 3, rows)
     data = open_data({"x": x, "y": y}, model.backend.inputs(model.native))
     settings = TrainingSettings(
         Optimization(batch_size=batch_size, shift=1, mirror=True, clip_norm=1.0, **more)
     )
     made = {n: Encoded(w.tensor) for n, w in model.weights().items() if w.is_float}
-    trainer = TorchTrainer(Part(data, np.arange(50)), (model,), settings)
+    trainer = TorchTrainer(Part(data, np.arange(rows)), (model,), settings)
     found = trainer.fit(model, Plan(made, 4, 0.01))
     return {f"{n} {k}": array for n, held in found.items() for k, array in held.items()}
 
@@ -58,6 +58,7 @@ def train(batch_size, **more):
 if __name__ == "__main__":
     rank = os.environ["RANK"]
     np.savez(f"found-{rank}.npz", **train(8, patience=3))
+    np.savez(f"few-{rank}.npz", **train(2, 3))
     try:
         train(9)
     except ConfigError as error:
@@ -148,6 +149,17 @@ def test_two_processes_find_what_one_finds(together: tuple[Path, str]) -> None:
     close(first, alone, 2e-4)
     moved = max(float(np.abs(alone[name] - train(8)[name]).max()) for name in list(alone)[:1])
     assert moved > 2e-4, "the tolerance tells nothing apart"
+
+
+def test_fewer_rows_than_processes_are_no_trouble(together: tuple[Path, str]) -> None:
+    """A batch of one row is the work of one process, and counts once."""
+    first, second = (dict(np.load(together[0] / f"few-{rank}.npz")) for rank in range(2))
+    close(first, second, 0.0)
+    scope: dict[str, object] = {"__name__": "script"}
+    exec(SCRIPT, scope)  # noqa: S102  # the text above
+    train = scope["train"]
+    assert callable(train)
+    close(first, train(2, 3), 2e-4)
 
 
 def test_batches_that_cannot_be_shared_are_refused(together: tuple[Path, str]) -> None:

@@ -37,7 +37,7 @@ TIMED_STEPS = 5
 OVERHEAD = 1.5
 """Time of a whole step over that of its gradients."""
 CHECKPOINTS = 2
-"""Number of what they hold: others are not taken up, nor are those of other versions."""
+"""Version of what they hold: others are not taken up."""
 SOME_ROWS = 256
 """Rows by whose outputs the loss is chosen."""
 
