@@ -32,6 +32,8 @@ CHECK_EVERY = 25
 """Steps between looks at the loss: each look keeps a state to go back to."""
 SAVE_EVERY_S = 20.0
 """Seconds between checkpoints; when they are written has no part in the result."""
+EXPLODED = 10.0
+"""Loss, relative to the first one or to 1, beyond which a state is none to go back to."""
 MOST_ROLLBACKS = 4
 BRAKE = 0.3
 """Factor of the learning rate after a rollback."""
@@ -109,7 +111,7 @@ class Run:
             self, state, stepper, self._stopper(stepper), accelerator.is_main_process
         )
         if known is not None:
-            keeper.restore(known)
+            keeper.go_on_from(known)
         try:
             while state.step < self.steps and not keeper.ended:
                 self._stretch(keeper)
@@ -180,11 +182,16 @@ class _Keeper:
     """Whether this process keeps checkpoints."""
     ended: bool = field(default=False, init=False)
     good: dict[str, Any] = field(init=False)
+    """The last state: what a checkpoint holds."""
+    safe: dict[str, Any] = field(init=False)
+    """The last state before the loss exploded, if it has: what to go back to."""
+    first: float = field(default=math.nan, init=False)
+    """Loss of the first step."""
     losses: list[torch.Tensor] = field(default_factory=list, init=False)
     saved: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
-        self.good = self.copy()
+        self.good = self.safe = self.copy()
 
     def copy(self) -> dict[str, Any]:
         """Copy all that a run can go on from."""
@@ -192,15 +199,21 @@ class _Keeper:
             **self.state.copy(),
             "stopper": None if self.stopper is None else self.stopper.copy(),
             "ended": self.ended,
+            "first": self.first,
         }
 
-    def restore(self, known: dict[str, Any]) -> None:
+    def go_on_from(self, known: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
+        self.restore(known)
+        self.good = self.copy()
+        self.safe = known["safe"] or self.good
+
+    def restore(self, known: dict[str, Any]) -> None:
+        """Put everything back."""
         self.state.restore(known)
         if self.stopper is not None:
             self.stopper.restore(known["stopper"])
-        self.ended = known["ended"]
-        self.good = self.copy()
+        self.ended, self.first = known["ended"], known["first"]
 
     def goes_on(self, loss: torch.Tensor) -> bool:
         """Note the loss of a step; tell whether the next batch is the one to go on with."""
@@ -210,6 +223,8 @@ class _Keeper:
         if not at_end and len(self.losses) < CHECK_EVERY:
             return True
         mean = float(torch.stack(self.losses).mean())
+        if math.isnan(self.first):
+            self.first = float(self.losses[0])
         self.losses.clear()
         if not (math.isfinite(mean) and self.state.is_finite()):
             self._roll_back()
@@ -219,6 +234,8 @@ class _Keeper:
         if at_end:
             note += self._end_of_epoch()
         self.good = self.copy()
+        if mean <= EXPLODED * max(1.0, self.first):
+            self.safe = self.good
         self.run.progress(step / self.run.steps, note)
         if time.monotonic() - self.saved >= SAVE_EVERY_S:
             self.save()
@@ -242,6 +259,7 @@ class _Keeper:
                 "rate": run.learning_rate,
                 "rollbacks": run.rollbacks,
                 "pieces": self.stepper.pieces,
+                "safe": None if self.safe is self.good else self.safe,
             }
             run.checkpoints.save(run.key, {**self.good, **known})
 
@@ -266,7 +284,8 @@ class _Keeper:
                 f"set a learning_rate below {rate:.1g}, or clip_norm: 1 in the section "
                 "'training' of the recipe",
             )
-        self.state.restore(self.good)
+        self.restore(self.safe)
+        self.good = self.safe
         run.progress(
             self.state.step / run.steps,
             f"the loss is no number: back to step {self.state.step}, with a rate of {rate:.2g}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 from torch import distributed
 
 from penjing.core.errors import ConfigError
+from penjing.core.processes import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +41,10 @@ def accelerated(precision: str) -> Iterator[Accelerator]:
     grouped = distributed.is_available() and distributed.is_initialized()
     AcceleratorState._reset_state()  # noqa: SLF001  # there is no public way
     try:
-        made = Accelerator(mixed_precision=MIXED[precision])
+        with warnings.catch_warnings():
+            # Of the number of threads, which Accelerate then chooses well.
+            warnings.filterwarnings("ignore", "OMP_NUM_THREADS")
+            made = Accelerator(cpu=_share_cpus(), mixed_precision=MIXED[precision])
         if not grouped and distributed.is_available() and distributed.is_initialized():
             atexit.register(_leave)
         yield made
@@ -48,6 +53,11 @@ def accelerated(precision: str) -> Iterator[Accelerator]:
         AcceleratorState._shared_state.update(known)  # noqa: SLF001
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+def _share_cpus() -> bool:
+    """Tell whether several processes are to train without GPUs: Accelerate must be told."""
+    return processes() > 1 and not (torch.cuda.is_available() or torch.xpu.is_available())
 
 
 def _leave() -> None:

@@ -1,0 +1,80 @@
+"""Images are shifted within the range, mirrored half of the time, by the seed alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+def changed(images: Any, shift: int, *, mirror: bool, seed: int = 0, **place: int) -> Any:
+    """Change images."""
+    from penjing.training.augmentation import augmented
+
+    generator = torch.Generator().manual_seed(seed)
+    return augmented({"x": images}, shift, generator, mirror=mirror, **place)["x"]
+
+
+def dots(count: int) -> Any:
+    """Make images of 9 x 9 with one bright pixel in the middle."""
+    images = torch.zeros(count, 2, 9, 9)
+    images[:, :, 4, 4] = 1
+    return images
+
+
+def test_shifts_stay_within_the_range_and_use_all_of_it() -> None:
+    """Every shift up to the largest occurs, to all sides, and none beyond."""
+    moved = changed(dots(500), 2, mirror=False)
+    assert moved.shape == (500, 2, 9, 9)
+    found = moved[:, 0].nonzero()
+    assert len(found) == 500
+    for axis in (1, 2):
+        assert set(found[:, axis].tolist()) == {2, 3, 4, 5, 6}
+    assert torch.equal(moved[:, 0], moved[:, 1])
+
+
+def test_zeros_come_in_from_outside() -> None:
+    """What is shifted out is gone, and nothing comes in its place."""
+    moved = changed(torch.ones(50, 1, 4, 4), 4, mirror=False)
+    sums = moved.sum(dim=(1, 2, 3))
+    assert float(sums.min()) < 16
+    assert set(moved.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    """Each is as it was or mirrored left to right, about as often."""
+    images = torch.arange(12.0).reshape(1, 1, 3, 4).repeat(600, 1, 1, 1)
+    moved = changed(images, 0, mirror=True)
+    same = (moved == images).all(dim=3).all(dim=2).all(dim=1)
+    turned = (moved == images.flip(3)).all(dim=3).all(dim=2).all(dim=1)
+    assert bool((same ^ turned).all())
+    assert 240 < int(turned.sum()) < 360
+
+
+def test_the_seed_decides() -> None:
+    """The same seed gives the same images."""
+    images = torch.rand(20, 3, 8, 8)
+    one = changed(images, 2, mirror=True, seed=4)
+    assert torch.equal(one, changed(images, 2, mirror=True, seed=4))
+    assert not torch.equal(one, changed(images, 2, mirror=True, seed=5))
+
+
+def test_a_part_of_a_batch_is_changed_like_the_batch() -> None:
+    """Processes that share a batch change its images as one process would."""
+    images = torch.rand(10, 1, 6, 6)
+    whole = changed(images, 2, mirror=True)
+    part = changed(images[4:7], 2, mirror=True, batch=10, first=4)
+    assert torch.equal(part, whole[4:7])
+
+
+def test_what_is_no_image_stays() -> None:
+    """Rows of features and whole numbers are left alone; nothing wanted, nothing done."""
+    from penjing.training.augmentation import augmented
+
+    inputs = {"rows": torch.rand(3, 5), "ids": torch.ones(3, 4, dtype=torch.int64)}
+    found = augmented(inputs, 3, torch.Generator(), mirror=True)
+    assert all(found[name] is inputs[name] for name in inputs)
+    images = dots(2)
+    assert changed(images, 0, mirror=False) is images
