@@ -195,7 +195,7 @@ class Recorder:
 
 def planned(**settings: Any) -> list[Plan]:
     model, recorder = headed(penjing.wrap(chain())), Recorder()
-    TransferLearning(**settings).apply(model, Context(trainer=recorder))  # type: ignore[arg-type]
+    TransferLearning(**settings).apply(model, Context(trainer=recorder))
     return recorder.plans
 
 
@@ -216,12 +216,6 @@ def test_rates_fall_from_group_to_group() -> None:
     assert last.distillation is not None
     assert last.distillation.weight == 0
     assert len({plan.key for plan in planned()}) == 3
-
-
-def test_labels_are_needed() -> None:
-    context = Context(trainer=Recorder(has_labels=False))  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedError, match="needs labels"):
-        TransferLearning().apply(penjing.wrap(chain()), context)
 
 
 def moved(rows: object = (X, Y), **more: Any) -> Learned:
