@@ -69,14 +69,19 @@ def session(made: Learned) -> Any:
 
 @pytest.fixture(scope="module")
 def base() -> Learned:
-    return taught(epochs=30, learning_rate=1e-2)
+    return taught(epochs=8, learning_rate=3e-2)
+
+
+@pytest.fixture(scope="module")
+def once() -> Learned:
+    return taught()
 
 
 def test_a_model_comes_from_data_alone(base: Learned, tmp_path: Path) -> None:
-    assert base.value.value > 0.8
+    assert base.value.value > 0.7
     assert base.value.low < base.value.value < base.value.high
     assert (base.metric, base.rows, base.held_out, base.split) == ("accuracy", 180, 20, True)
-    assert base.steps == 30 * 11  # batches of 16; the last of 4 is left out
+    assert base.steps == 8 * 11  # batches of 16; the last of 4 is left out
     base.save(tmp_path / "base.onnx")
     assert (tmp_path / "base.onnx").stat().st_size == base.size_bytes
     found = penjing.evaluate(tmp_path / "base.onnx", (X, Y))
@@ -84,10 +89,9 @@ def test_a_model_comes_from_data_alone(base: Learned, tmp_path: Path) -> None:
     assert found.value.value > 0.8
 
 
-def test_the_same_seed_gives_the_same_file(base: Learned) -> None:
-    again = taught(epochs=30, learning_rate=1e-2)
-    assert again.content == base.content
-    assert taught().content != taught(seed=1).content
+def test_the_same_seed_gives_the_same_file(once: Learned) -> None:
+    assert taught().content == once.content
+    assert taught(seed=1).content != once.content
 
 
 @pytest.mark.parametrize("name", ["relu", "output", "a b"])
@@ -131,7 +135,7 @@ def test_every_template_learns(name: str) -> None:
 @pytest.mark.parametrize("scale", [1e-3, 1e6])
 def test_values_are_learned_whatever_their_unit(scale: float) -> None:
     y = X[:, :2].astype(np.float64) @ [[1.0], [2.0]] * scale + 50 * scale
-    made = taught((X, y), "linear_regression", epochs=40)
+    made = taught((X, y), "linear_regression", epochs=10, learning_rate=0.1)
     assert made.metric == "rmse"
     assert made.value.value < 0.1 * scale * np.std(y / scale)
     assert made.value.low <= made.value.value <= made.value.high
@@ -172,30 +176,27 @@ def test_defaults_follow_the_number_of_rows() -> None:
         assert learned.epochs_for(rows, size) * per_epoch == pytest.approx(steps, rel=0.05)
 
 
-def test_two_teachers_make_one_student(base: Learned) -> None:
-    other = taught(epochs=20, learning_rate=1e-2, seed=5)
-    teachers = [base.model, other.content]
-    first = taught(teachers=teachers, epochs=3)
-    again = taught(teachers=teachers, epochs=3)
+def test_two_teachers_make_one_student(base: Learned, once: Learned) -> None:
+    teachers = [base.model, once.content]
+    first, again = taught(teachers=teachers), taught(teachers=teachers)
     assert first.content == again.content
-    assert first.content != taught(epochs=3).content
+    assert first.content not in {once.content, taught(teachers=teachers[:1]).content}
     assert first.metric == "accuracy"
 
 
 def test_teachers_need_no_labels(base: Learned) -> None:
-    made = taught(X, "logistic_regression", teachers=[base.model], epochs=20)
+    made = taught(X, "logistic_regression", teachers=[base.model], epochs=8)
     assert made.metric == "agreement"
     assert made.value.value > 0.7
     right = (made.model.predict({"x": X})["output"].argmax(axis=1) == Y).mean()
     assert right > 0.7
 
 
-def test_the_word_of_the_teachers_has_its_weight(base: Learned) -> None:
-    alone = taught()
-    assert taught(teachers=[base.model], teacher_weight=0.0).content == alone.content
+def test_the_word_of_the_teachers_has_its_weight(base: Learned, once: Learned) -> None:
+    assert taught(teachers=[base.model], teacher_weight=0.0).content == once.content
     wrong = (X, np.roll(Y, 1))
     listened = taught(
-        wrong, teachers=[base.model], teacher_weight=1.0, epochs=20, learning_rate=1e-2
+        wrong, teachers=[base.model], teacher_weight=1.0, epochs=8, learning_rate=3e-2
     )
     agreed = listened.model.predict({"x": X})["output"].argmax(axis=1)
     said = base.model.predict({"x": X})["output"].argmax(axis=1)

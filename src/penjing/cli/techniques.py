@@ -86,6 +86,14 @@ def described(name: str, technique: type[DataclassInstance]) -> dict[str, Any]:
 
 def setting_helps(technique: type) -> dict[str, str]:
     """Read the string below each field, which Python itself does not keep."""
+    found: dict[str, str] = {}
+    for base in reversed(technique.__mro__[:-1]):
+        found |= _own_helps(base)
+    return found
+
+
+def _own_helps(technique: type) -> dict[str, str]:
+    """Read those of one class, without what it inherits."""
     try:
         source = textwrap.dedent(inspect.getsource(technique))
     except (OSError, TypeError):  # from a zip, or made at run time

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from penjing.core.errors import UnsupportedError
 from penjing.core.fields import Range
 from penjing.core.model import OrdersLayers
 from penjing.core.parametrizations import Encoded
@@ -60,21 +59,17 @@ class TransferLearning(TrainingTechnique):
 
     @property
     def distillation(self) -> Distillation:
-        """Listen to the labels alone: the original knows nothing of the new task."""
+        """Listen to the labels, if there are any: the original knows no new task."""
         return Distillation(weight=0.0)
 
     def apply(self, model: Model, context: Context) -> Model:
         """Train in stages; ``epochs`` are shared out among them.
 
         Raises:
-            UnsupportedError: there are no labelled training data, or nothing to train.
+            UnsupportedError: there are no training data, or nothing to train.
             TrainingError: the loss became NaN again and again.
         """
         trainer = self.trainer_of(context)
-        if not trainer.has_labels:
-            raise UnsupportedError(
-                type(self).__name__, "needs labels to learn by", "name them with --target"
-            )
         groups = self._groups(model, context)
         for stage in range(self.stages):
             made: dict[str, Parametrization] = {

@@ -49,8 +49,10 @@ def replace_head(proto: onnx.ModelProto, outputs: int, seed: int) -> None:
     _put(graph, HEAD_WEIGHT, fresh if _turned(product) else np.ascontiguousarray(fresh.T))
     _put(graph, HEAD_BIAS, np.zeros(outputs, dtype))
     product.input[1] = HEAD_WEIGHT
+    ends = {product.output[0], node.output[0]}
     _add_bias(proto, node, product)
     _adapt(proto, way, arrays, old, outputs)
+    _resize(graph, ends | {name for each in way for name in each.output}, old, outputs)
     _drop_unread(graph)
 
 
@@ -191,11 +193,13 @@ def _adapt(
             _put(graph, name, np.where(shape == old, outputs, shape).astype(np.int64))
             node.input[1] = name
     del graph.value_info[:]
-    names = {name for node in way for name in node.output}
+
+
+def _resize(graph: onnx.GraphProto, names: set[str], old: int, outputs: int) -> None:
+    """Say the new number of classes in the shapes of outputs that have them."""
     for value in graph.output:
-        behind = value.name in names or not way
         sizes = value.type.tensor_type.shape.dim
-        if behind and sizes and value.type.tensor_type.elem_type in FLOATS:
+        if value.name in names and sizes and value.type.tensor_type.elem_type in FLOATS:
             if old == 1 and len(sizes) == 1:
                 sizes.add()
             sizes[-1].dim_value = outputs

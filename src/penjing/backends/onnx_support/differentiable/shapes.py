@@ -103,11 +103,13 @@ def _slice(site: Site) -> Operation:
         for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
             axis = axes[place] % x.dim() if axes else place
             step = steps[place] if steps else 1
+            size = x.shape[axis]
             if step < 0:
-                size = x.shape[axis]
                 start, end, step = _turned(start, end, step, size)  # noqa: PLW2901
                 turned.append(axis)
-            index[axis] = slice(start, end, step)
+            # Ends such as the largest integer stand for all that is left.
+            low, high = (min(max(bound, -size), size) for bound in (start, end))
+            index[axis] = slice(low, high, step)
         return (x.flip(turned) if turned else x)[tuple(index)]
 
     return listed(site, run)
