@@ -10,8 +10,8 @@ import pytest
 import penjing
 from penjing.core.data import Part, Splits, open_data
 from penjing.core.errors import ConfigError
+from penjing.core.model import Model, Port
 from penjing.engine import efforts
-from penjing.testing.onnx_models import conv
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -111,16 +111,46 @@ def test_efforts_that_make_no_sense_are_refused(
         compressed(**options)
 
 
-def test_images_are_changed_only_in_ways_that_the_original_does_not_mind() -> None:
-    model = penjing.wrap(conv())  # its convolutions are averaged over the whole picture
-    rng = np.random.default_rng(0)
-    centred = np.zeros((64, 4, 8, 8), np.float32)
-    centred[:, :, 3:5, 3:5] = rng.normal(size=(64, 4, 2, 2))
-    dataset = open_data({"x": centred}, model.backend.inputs(model.native))
+class Sides:
+    """Tells whether the left or the right half of a picture is brighter."""
+
+    def predict(self, native: object, inputs: dict[str, Any]) -> dict[str, Any]:
+        del native
+        (images,) = inputs.values()
+        half = images.shape[-1] // 2
+        sums = [images[..., :half].sum((1, 2, 3)), images[..., half:].sum((1, 2, 3))]
+        return {"y": np.stack(sums, axis=1).astype(np.float32)}
+
+
+def pictures(place: int) -> Splits:
+    x = np.zeros((64, 1, 32, 32), np.float32)
+    x[:32, :, 16, place] = x[32:, :, 16, -1 - place] = 1
+    dataset = open_data({"x": x}, [Port("x", "float32", (None, 1, 32, 32))])
     part = Part(dataset, np.arange(64))
-    found = efforts.kept_by(model, Splits(part, part, part))
-    assert found.get("shift") == 2, "the picture's content still lies inside"
-    assert not found.get("mirror"), "kernels are not symmetric"
+    return Splits(part, part, part)
+
+
+@pytest.mark.parametrize(("place", "shift"), [(8, 4), (13, 2), (14, 1), (15, None)])
+def test_images_are_shifted_no_further_than_the_original_takes(
+    place: int, shift: int | None
+) -> None:
+    model: Any = Model(None, Sides())  # type: ignore[arg-type]
+    assert efforts.kept_by(model, pictures(place)).get("shift") == shift
+
+
+def test_images_are_mirrored_only_where_the_original_does_not_mind() -> None:
+    model: Any = Model(None, Sides())  # type: ignore[arg-type]
+    assert not efforts.kept_by(model, pictures(8)).get("mirror")
+    blind: Any = Model(None, Blind())  # type: ignore[arg-type]
+    assert efforts.kept_by(blind, pictures(8))["mirror"]
+
+
+class Blind(Sides):
+    """Tells whether the upper or the lower half is brighter."""
+
+    def predict(self, native: object, inputs: dict[str, Any]) -> dict[str, Any]:
+        turned = {name: images.swapaxes(2, 3) for name, images in inputs.items()}
+        return super().predict(native, turned)
 
 
 def test_tables_have_no_images_to_change(task: Task) -> None:

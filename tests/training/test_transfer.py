@@ -20,7 +20,7 @@ from penjing.techniques.transfer_learning import TransferLearning
 if TYPE_CHECKING:
     from penjing.core.model import Model
     from penjing.core.tensors import Array
-    from penjing.core.training import Plan
+    from penjing.core.training import Plan, TrainingSettings
     from penjing.engine.learned import Learned
 
 torch = pytest.importorskip("torch")
@@ -179,10 +179,13 @@ class Recorder:
     plans: list[Plan] = field(default_factory=list)
     has_labels: bool = True
 
+    def inputs(self, rows: int) -> list[dict[str, Array]]:
+        return [{"x": X[:rows]}]
+
     def clear(self) -> None:
         """Nothing is kept."""
 
-    def configured(self, settings: object, seed: int) -> Recorder:
+    def configured(self, settings: TrainingSettings, seed: int) -> Recorder:
         del settings, seed
         return self
 

@@ -29,19 +29,23 @@ if TYPE_CHECKING:
     from penjing.engine.search import Search
     from penjing.training.trainer import TorchTrainer
 
-STEPS = 9400
+STEPS = 5000
 """Steps of a training run; epochs follow from it and the number of rows."""
-FEWEST_EPOCHS, MOST_EPOCHS = 5.0, 400.0
-BATCH = 128
+FEWEST_EPOCHS, MOST_EPOCHS = 3.0, 400.0
+BATCHES = (128, 64)
+"""Rows of one step: the first where there are many, the second where there are few."""
+MANY_ROWS = 20_000
 MOST_RUNS = 4
 """Training runs of one search."""
-BOLDER = 1.8
+BOLDER = 2.0
 """Factor of the trade-off from one run to the next, while the limit is not between two."""
+FIRST = 1.0
+"""Trade-off to begin with, times the number of weights: a bit less each for so much loss."""
+RATES = 0.02
+"""Learning rate, in steps of each weight's grid."""
 CLOSE = 1.12
 """Factor between two trade-offs, one within the limit and one beyond, at which to stop."""
-FROM_QUANTIZING = 8.0
-"""What training takes for a trade-off, relative to quantizing alone at equal loss."""
-TEACHER = 0.0
+TEACHER = 0.5
 """Share of the original's word in the loss, where there are labels."""
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
@@ -142,17 +146,19 @@ class _Trained:
 
     def _try(self, trade_off: float, epochs: float, changes: dict[str, Any]) -> Candidate:
         """Quantize finely, for steps to begin with, then train."""
-        quantize = {"use": "rate_distortion", "sequential": False}
-        train = {"use": "rate_penalized_training", "epochs": float(f"{epochs:.4g}")}
+        quantize = {"use": "rate_distortion", "sequential": False, "trade_off": self.start}
+        train = {
+            "use": "rate_penalized_training",
+            "epochs": float(f"{epochs:.4g}"),
+            "learning_rate": RATES,
+            "trade_off": float(f"{trade_off:.3g}"),
+        }
         recipe = Recipe.from_dict(
             {
                 "seed": self.search.seed,
-                "training": {"batch_size": BATCH, **changes},
+                "training": {"batch_size": self.batch, **changes},
                 "distillation": {"weight": TEACHER},
-                "steps": [
-                    {**quantize, "trade_off": _rounded(trade_off / FROM_QUANTIZING)},
-                    {**train, "trade_off": _rounded(trade_off)},
-                ],
+                "steps": [quantize, train],
             }
         )
         kind = "trained" if self.labelled else "reconstructed"
@@ -170,19 +176,33 @@ class _Trained:
         if self.within and self.beyond:
             low, high = max(self.within), min(self.beyond)
             return math.sqrt(low * high) if high > CLOSE * low else None
-        return max(self.within) * BOLDER if self.within else min(self.beyond) / BOLDER**2
+        return max(self.within) * BOLDER if self.within else min(self.beyond) / BOLDER
 
     def _first(self) -> float:
+        """Guess a trade-off: a bit of every weight is worth about as much in all models."""
+        weights = self.search.model.weights().values()
+        return FIRST / max(sum(w.tensor.dense().size for w in weights if w.is_float), 1)
+
+    @property
+    def start(self) -> float:
+        """Trade-off of quantizing whose steps training begins with: one that loses little."""
         known = [
-            step["trade_off"]
+            (self._passes(candidate), step["trade_off"])
             for candidate in self.search.candidates
-            for step in candidate.recipe.to_dict()["steps"]
-            if step["use"] == "rate_distortion" and self._passes(candidate)
+            for step in candidate.recipe.to_dict()["steps"][:1]
+            if step["use"] == "rate_distortion" and not candidate.recipe.trains
         ]
-        return FROM_QUANTIZING * max(known, default=self.search.first_guess())
+        passing = [trade_off for passed, trade_off in known if passed]
+        tried = min((trade_off for _, trade_off in known), default=self.search.first_guess())
+        return float(f"{max(passing, default=tried):.3g}")
+
+    @property
+    def batch(self) -> int:
+        """Rows of one step."""
+        return BATCHES[len(self.trainer.part) < MANY_ROWS]
 
     def _steps_per_epoch(self) -> float:
-        return max(1.0, len(self.trainer.part) / BATCH)
+        return max(1.0, len(self.trainer.part) / self.batch)
 
     def _epochs(self) -> float:
         return min(max(STEPS / self._steps_per_epoch(), FEWEST_EPOCHS), MOST_EPOCHS)
@@ -242,11 +262,6 @@ def kept_by(model: Model, splits: Splits) -> dict[str, Any]:
 
 
 IMAGE_AXES = 4
-
-
-def _rounded(number: float) -> float:
-    """Leave as many digits as print well."""
-    return float(f"{number:.3g}")
 
 
 def _shifted(images: Array, pixels: int) -> list[Array]:
