@@ -14,7 +14,7 @@ from penjing.core.measure import Verdict
 from penjing.core.tensors import Dense
 from penjing.engine import decide
 from penjing.engine.candidate import GIVEN
-from penjing.engine.decide import Decider, Decision
+from penjing.engine.decide import LONGEST_LADDER, Decider, Decision
 from penjing.engine.evidence import ZeroOne
 from penjing.engine.judging import Judgement
 from penjing.engine.search import HOPELESS, TIME_IS_UP
@@ -348,4 +348,4 @@ def test_the_safest_rung_stays_on_a_long_ladder(done: Search) -> None:
     _, order = decided(replace(done, candidates=done.candidates), FakeProof(lambda _: 0))
     lossy = [c for c in done.candidates if c.recipe.steps]
     assert order[0].judgement.divergence == min(c.judgement.divergence for c in lossy)
-    assert len(order) <= 8
+    assert len(order) <= LONGEST_LADDER

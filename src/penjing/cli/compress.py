@@ -13,7 +13,7 @@ import typer
 
 from penjing.cli import paths
 from penjing.cli.options import AllowMissing, Data, Json, Metric, Target, check_metric
-from penjing.cli.progress import SearchProgress
+from penjing.cli.progress import SHARES, SHARES_WITH_TRAINING, SearchProgress
 from penjing.cli.running import LIMIT_MISSED, MET
 from penjing.cli.screen import Screen, size
 from penjing.core.budget import (
@@ -237,7 +237,9 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     check_metric(metric)
     screen = Screen(as_json, quiet)
     _warn_of_large(screen, max_drop)
-    with SearchProgress(screen, chosen_seed) as progress:
+    trains = effort in {"train", "reconstruct"} if steps is None else steps.trains
+    shares = SHARES_WITH_TRAINING if trains else SHARES
+    with SearchProgress(screen, chosen_seed, shares) as progress:
         result = api.compress(
             str(model),
             str(data),

@@ -27,6 +27,16 @@ SHARES = {
 }
 """Where each phase of a search begins and ends, as usual shares of the whole time."""
 
+SHARES_WITH_TRAINING = {
+    "probing layers": (0.0, 0.02),
+    "finding the trade-off": (0.02, 0.05),
+    "comparing settings": (0.05, 0.08),
+    "refining": (0.08, 0.12),
+    "training": (0.12, 0.97),
+    CERTIFYING: (0.97, 1.0),
+}
+"""The same, where something is trained: that takes nearly all of the time."""
+
 
 class SearchProgress:
     """Shows on standard error how far a search, or training, is; call it as the engine does."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penjing.core.tensors import Array
     from penjing.engine.candidate import Candidate
     from penjing.engine.job import Job
-    from penjing.engine.search import Search
+    from penjing.engine.search import Progress, Search
     from penjing.training.trainer import TorchTrainer
 
 STEPS = 5000
@@ -41,6 +41,8 @@ BOLDER = 2.0
 """Factor of the trade-off from one run to the next, while the limit is not between two."""
 FIRST = 1.0
 """Trade-off to begin with, times the number of weights: a bit less each for so much loss."""
+CAREFUL = 16.0
+"""How much finer than guessed training begins where no loss is allowed."""
 RATES = 0.02
 """Learning rate, in steps of each weight's grid."""
 CLOSE = 1.12
@@ -79,13 +81,9 @@ def check(job: Job) -> None:
 
 def run(job: Job, search: Search, splits: Splits, trainer: TorchTrainer | None) -> None:
     """Search as far as the job says; candidates are left in ``search``."""
-    if job.effort in {"auto", "post-training"}:
-        search.run()
-        if job.effort == "post-training" or met(search) or search.stopped:
-            return
-    else:
-        search.sketch()
-    if search.stopped or trainer is None:
+    search.run()
+    enough = job.effort == "post-training" or (job.effort == "auto" and met(search))
+    if enough or search.stopped or trainer is None:
         return
     if job.effort in {"auto", "reconstruct"}:
         _Trained(job, search, splits, unlabelled(trainer), labelled=False).run()
@@ -117,7 +115,6 @@ class _Trained:
     beyond: list[float] = field(default_factory=list, init=False)
 
     def run(self) -> None:
-        self.search.trainer = self.trainer
         epochs, changes = self._epochs(), self._augmentation()
         seconds = self.trainer.seconds_per_step(self.search.model)
         epochs = self._affordable(epochs, seconds)
@@ -131,6 +128,7 @@ class _Trained:
         for number in range(MOST_RUNS):
             if self.search.out_of_time:
                 return
+            self.search.trainer = replace(self.trainer, progress=self._of_run(number))
             candidate = self._try(trade_off, epochs, changes)
             (self.within if self._passes(candidate) else self.beyond).append(trade_off)
             drop = candidate.judgement.drop
@@ -143,6 +141,15 @@ class _Trained:
             if following is None:
                 return
             trade_off = following
+
+    def _of_run(self, number: int) -> Progress:
+        """Tell how far all runs are by how far one of them is."""
+
+        def tell(phase: str, share: float, note: str = "") -> None:
+            done = (number + share) / MOST_RUNS
+            self.trainer.progress(phase, done, f"run {number + 1}: {note}")
+
+        return tell
 
     def _try(self, trade_off: float, epochs: float, changes: dict[str, Any]) -> Candidate:
         """Quantize finely, for steps to begin with, then train."""
@@ -193,7 +200,9 @@ class _Trained:
             if step["use"] == "rate_distortion" and not candidate.recipe.trains
         ]
         passing = [trade_off for passed, trade_off in known if passed]
-        tried = min((trade_off for _, trade_off in known), default=self.search.first_guess())
+        tried = min((trade_off for _, trade_off in known), default=None)
+        if tried is None:  # nothing may be lost, so nothing was tried
+            tried = self.search.first_guess() / CAREFUL
         return float(f"{max(passing, default=tried):.3g}")
 
     @property

@@ -147,17 +147,6 @@ class Search:
         self._fill_ladder(final, settings)
         self._step_back(final, settings)
 
-    def sketch(self) -> None:
-        """Find about the boldest trade-off with plain passes: where training begins."""
-        if self.worthwhile:
-            self._approach(
-                self.first_guess(),
-                {"sequential": False},
-                steps=5,
-                close=0.3,
-                phase="finding the trade-off",
-            )
-
     @property
     def worthwhile(self) -> bool:
         """Whether anything but lossless packing can be in question."""
