@@ -21,7 +21,7 @@ help:
 	@echo "make test        run all tests                (ARGS='-k name' picks some)"
 	@echo "make lint        check style, types, import rules and spelling"
 	@echo "make format      lay out the code"
-	@echo "make docs        write the page of techniques"
+	@echo "make docs        write the pages of techniques and of results"
 	@echo "make fuzz        attack the C coder under sanitizers for FUZZ_SECONDS=$(FUZZ_SECONDS)"
 	@echo "make benchmarks  measure size and speed       (PENJING_DATA names the data)"
 	@echo "make venv        set up .venv, which all of the above do first"
@@ -56,6 +56,7 @@ format: venv
 
 docs: venv
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/results.py
 
 # libFuzzer where clang has it; elsewhere the same harness draws its own inputs.
 fuzz:

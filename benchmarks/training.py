@@ -241,7 +241,8 @@ def main() -> None:
         for seed in chosen.seeds:
             started = time.monotonic()
             made = CASES[name].run(CASES[name], seed)
-            row = {"case": name, "seed": seed, **made}
+            told = {"what": CASES[name].what, "model": CASES[name].model}
+            row = {"case": name, "seed": seed, **told, **made}
             row.setdefault("seconds", time.monotonic() - started)
             rows.append(row)
             emit(row)
