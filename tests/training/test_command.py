@@ -125,9 +125,9 @@ def test_an_interrupted_command_keeps_what_it_has_and_goes_on(
 
     monkeypatch.setattr(stepping, "mixed", press)
     code, out, err = penjing("--max-size", "1800", "--json")
-    assert code == 3, err
     told = json.loads(out)
     assert told["interrupted"]
+    assert code == (0 if told["met"] else 3), err
     assert digest(here) == told["sha256"] != whole
     assert list((here / "small.penjing.checkpoints").glob("*.checkpoint"))
     code, _, err = penjing("--max-size", "1800")

@@ -51,7 +51,7 @@ class Recipe:
 
     steps: tuple[Step, ...]
     seed: int = 0
-    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    settings: TrainingSettings = field(default_factory=TrainingSettings, repr=False)
     """How steps that train go about it: the sections ``training`` and ``distillation``."""
     source: str = field(default="", compare=False, repr=False)
     """The file it was read from, for errors."""
