@@ -291,7 +291,9 @@ def _check_distinct(*given: Dataset | None) -> None:
             raise DataError(
                 dataset.source,
                 f"holds the same rows for --{other} and for --{purpose}",
-                f"leave out --{purpose}: the rows of --data are divided then",
+                "train on other rows: those of --data are to judge by"
+                if purpose == "train"
+                else f"leave out --{purpose}: the rows of --data are divided then",
             )
 
 

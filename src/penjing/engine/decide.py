@@ -75,11 +75,17 @@ class Decider:
             return self._as_given(given)
         if self.budget.max_drop is None:
             return self._by_size()
-        if self.budget.max_drop == 0 or any(c.is_given for c in self.search.candidates):
+        nothing_may_change = self.budget.max_drop == 0 and not self._learned
+        if nothing_may_change or any(c.is_given for c in self.search.candidates):
             return self._keep_lossless(None)
         if self.budget.confidence is None:
             return self._by_estimate()
         return self._by_proof()
+
+    @property
+    def _learned(self) -> bool:
+        """Whether a candidate learned from labels: it may lose nothing although it differs."""
+        return any(candidate.learned for candidate in self.search.candidates)
 
     def interrupted(self) -> Decision:
         """Keep what is proven so far, or the best estimate, undecided."""
@@ -108,7 +114,8 @@ class Decider:
         given = next((c for c in self.search.candidates if c.is_given), None)
         if given is None or given.size_bytes >= self._lossless().size_bytes:
             return None
-        return given if given.is_exact or self.budget.max_drop != 0 else None
+        may_change = self.budget.max_drop != 0 or given.learned
+        return given if given.is_exact or may_change else None
 
     def _lossless(self) -> Candidate:
         return next(c for c in self.search.candidates if not c.recipe.steps)
@@ -147,7 +154,7 @@ class Decider:
             reason = "lossless packing: nothing else was tried"
         elif all(c.size_bytes >= lossless.size_bytes for c in lossy):
             reason = "lossless packing: nothing that was tried gives a smaller file"
-        elif self.budget.max_drop == 0:
+        elif self.budget.max_drop == 0 and not self._learned:
             reason = "lossless packing: whatever changes a weight may lose more than nothing"
         elif self.search.stopped:
             reason = "lossless packing: what was tried so far is expected to lose too much"

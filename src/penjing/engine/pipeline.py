@@ -30,7 +30,7 @@ from penjing.engine.running import Running
 from penjing.engine.search import TIME_IS_UP, Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from penjing.artifact.artifact import Artifact
     from penjing.core.data import Part
@@ -66,10 +66,11 @@ def compress(job: Job) -> Result:
     judge = Judge(original, splits.search, metric, job.seed)
     proof = Judge(original, splits.certification, metric, job.seed)
     check_scale(job, judge, proof)
+    trainer = _trainer(job, splits)
     clock.stop("evaluate")
     # How BLAS divides a product among threads can change its last digits.
     with threadpool_limits(1, "blas"):
-        search = _searched(job, splits, judge, clock)
+        search = _searched(job, splits, judge, clock, trainer)
         job.progress("certifying", 0.0)
         decider = Decider(search, proof)
         try:
@@ -204,7 +205,9 @@ def fed_back(original: Running) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
+def _searched(
+    job: Job, splits: Splits, judge: Judge, clock: _Clock, trainer: TorchTrainer | None
+) -> Search:
     """Observe and search; an interrupt ends the search with what there is."""
     deadline = np.inf if job.time_limit_s is None else clock.started + job.time_limit_s
     search = Search(
@@ -225,7 +228,7 @@ def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
             raise _TimeIsUp
 
     try:
-        if search.worthwhile or job.recipe is not None:
+        if search.worthwhile or job.recipe is not None or trainer is not None:
             search.observation = observe(
                 job.model,
                 splits.calibration,
@@ -234,7 +237,8 @@ def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
                 classes=judge.metric.bounded,
             )
             clock.stop("observe")
-        trainer = _trainer(job, splits, step)
+        if trainer is not None:
+            trainer = replace(trainer, progress=step)
         if job.recipe is not None:
             search.trainer = trainer
             search.attempt(job.recipe, GIVEN)
@@ -249,23 +253,24 @@ def _searched(job: Job, splits: Splits, judge: Judge, clock: _Clock) -> Search:
     return search
 
 
-def _trainer(
-    job: Job, splits: Splits, progress: Callable[[str, float, str], None]
-) -> TorchTrainer | None:
-    """Make a trainer where something will be trained."""
+def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:
+    """Make a trainer where something will be trained, and see that it can be."""
     wanted = (
         job.recipe.trains if job.recipe is not None else job.effort in {"train", "reconstruct"}
     )
     may = job.recipe is None and job.effort == "auto" and job.budget.max_size_bytes is not None
     if not (wanted or (may and training.is_installed())):
         return None
-    return training.trainer_for(
+    made = training.trainer_for(
         job.model,
         training.training_part(splits, job.train),
         seed=job.seed,
         checkpoints=job.checkpoints,
-        progress=progress,
+        progress=job.progress,
     )
+    if wanted:
+        made.check(job.model)
+    return made
 
 
 def _written(

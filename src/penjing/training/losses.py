@@ -103,7 +103,9 @@ class Objective:
                 f"{list(scores.shape[1:])}",
                 "give one label per sample, or per position of a sequence, or one-hot labels",
             )
-        low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+        if not labels.size:
+            return
+        low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self.classes:
             raise DataError(
                 source,

@@ -128,11 +128,11 @@ class TorchTrainer:
             optimizer = make_optimizer(settings, trainee.groups(0.0, 0.0), 0.0)
             places = list(range(min(settings.batch_size, len(rows))))
             seconds = []
-            for _ in range(TIMED_STEPS):
+            for _ in range(1 + TIMED_STEPS):
                 started = time.monotonic()
                 float(stepper.gradients(optimizer, places, Moment(0, 1, 0.0)))
                 seconds.append(time.monotonic() - started)
-        return OVERHEAD * float(np.median(seconds))
+        return OVERHEAD * min(seconds[1:])  # the first prepares; others may have been disturbed
 
     @cached_property
     def _rows(self) -> tuple[Rows, Rows | None]:
@@ -158,10 +158,33 @@ class TorchTrainer:
             made.check(outputs[name], labels, self.part.dataset.labels_where)
         return made
 
-    def _trainee(self, model: Model, plan: Plan) -> _Student:
+    def check(self, model: Model) -> None:
+        """Refuse, before any work, a model that cannot be trained, or labels that do not fit.
+
+        Raises:
+            UnsupportedError: an operator, or the size of batches, stands in the way.
+            DataError: the labels do not fit the model.
+        """
+        for port in model.backend.inputs(model.native):
+            size = None if port.batch_axis is None else port.shape[port.batch_axis]
+            if size is not None:
+                raise UnsupportedError(
+                    f"input {port.name!r}",
+                    f"takes batches of {size} only: the model cannot be trained",
+                    "export the model with a free batch size",
+                )
+        self._agreeing(model)
+        assert self.objective
+
+    def _agreeing(self, model: Model) -> Function:
+        """Convert a model, and see that it gives the same on some rows."""
         function = function_of(model)
         first = self.part.dataset.take(self.part.rows[:FIRST_ROWS])
         agrees(model.backend, model.to_native(), function, first.inputs)
+        return function
+
+    def _trainee(self, model: Model, plan: Plan) -> _Student:
+        function = self._agreeing(model)
         features: tuple[str, ...] = ()
         if self.settings.distillation.features > 0:
             features = function.milestones
