@@ -47,8 +47,9 @@ RATES = 0.02
 """Learning rate, in steps of each weight's grid."""
 CLOSE = 1.12
 """Factor between two trade-offs, one within the limit and one beyond, at which to stop."""
-TEACHER = 0.5
-"""Share of the original's word in the loss, where there are labels."""
+TEACHER = (0.0, 0.7)
+"""Share of the original's word beside labels: where rows are many, and where they are so few
+that labels alone would be learned by heart."""
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
@@ -164,7 +165,7 @@ class _Trained:
             {
                 "seed": self.search.seed,
                 "training": {"batch_size": self.batch, **changes},
-                "distillation": {"weight": TEACHER},
+                "distillation": {"weight": TEACHER[self.few]},
                 "steps": [quantize, train],
             }
         )
@@ -208,7 +209,12 @@ class _Trained:
     @property
     def batch(self) -> int:
         """Rows of one step."""
-        return BATCHES[len(self.trainer.part) < MANY_ROWS]
+        return BATCHES[self.few]
+
+    @property
+    def few(self) -> bool:
+        """Whether there are few rows to train on."""
+        return len(self.trainer.part) < MANY_ROWS
 
     def _steps_per_epoch(self) -> float:
         return max(1.0, len(self.trainer.part) / self.batch)
