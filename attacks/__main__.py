@@ -3,5 +3,6 @@
 import sys
 
 from attacks import ATTACKS
+from attacks.programs import PROGRAMS, UNUSED
 
-sys.stdout.buffer.write(ATTACKS[sys.argv[1]].build())
+sys.stdout.buffer.write((ATTACKS | PROGRAMS | UNUSED)[sys.argv[1]].build())

@@ -67,8 +67,8 @@ def wrap(native: object, data: object = None, target: str | None = None) -> Mode
         raise ModelError(
             str(native),
             "is no kind of model file known here",
-            "give a .onnx or .keras file; scikit-learn estimators and PyTorch modules come in "
-            "through the Python function",
+            "give a .onnx, .keras or .pt2 file; scikit-learn estimators and PyTorch modules "
+            "come in through the Python function",
         )
     kind = f"{type(native).__module__}.{type(native).__qualname__}"
     raise UnsupportedError(

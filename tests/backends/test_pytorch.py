@@ -282,7 +282,7 @@ def test_modules_need_an_example() -> None:
 
 
 def test_files_are_refused_with_a_hint(tmp_path: Path) -> None:
-    for name, message in (("a.pt", "from_state_dict"), ("a.pt2", "load it yourself")):
+    for name, message in (("a.pt", "from_state_dict"), ("a.pt2", "is no exported program")):
         (tmp_path / name).write_bytes(b"anything")
         with pytest.raises(ModelError, match=message):
             opened(tmp_path / name)

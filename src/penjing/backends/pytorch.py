@@ -23,7 +23,7 @@ PROGRAM = ".pt2"
 
 
 class Pytorch:
-    """Reads modules (``torch.nn.Module``) and exported programs."""
+    """Reads modules (``torch.nn.Module``), exported programs, and their files (``.pt2``)."""
 
     name = "pytorch"
 
@@ -50,13 +50,21 @@ class Pytorch:
         other sizes are those of the example.
 
         Raises:
-            ModelError: it does not run on its example, or has no ONNX form.
+            ModelError: it does not run on its example, has no ONNX form, or is a file that
+                holds more than a plain exported program.
             MissingExtraError: PyTorch is not installed.
         """
-        if isinstance(native, str | Path):
-            _refuse(Path(native))
+        is_file = isinstance(native, str | Path)
+        if is_file and Path(native).suffix.lower() != PROGRAM:
+            raise ModelError(
+                str(native),
+                "holds parameters, not what is computed with them",
+                "give their module in Python: penjing.from_state_dict(constructor, path)",
+            )
         if find_spec("torch") is None:
             raise MissingExtraError("torch", "PyTorch models")
+        if is_file:
+            return self._from_file(Path(native))
         if isinstance(native, WithExample):
             if _is_program(native.model):
                 return self.open(native.model)
@@ -70,6 +78,12 @@ class Pytorch:
             "does not say which inputs it takes",
             "give example inputs: penjing.WithExample(module, inputs)",
         )
+
+    def _from_file(self, path: Path) -> Model:
+        from penjing.backends.pytorch_support.exporting import convert, opened
+        from penjing.backends.pytorch_support.programs import load
+
+        return opened(convert(load(path), str(path)), None, str(path))
 
     def _from_module(self, module: Any, inputs: Any) -> Model:
         from penjing.backends.pytorch_support.calling import arrange
@@ -152,17 +166,3 @@ def _is_module(native: object) -> bool:
 def _is_program(native: object) -> bool:
     export: Any = sys.modules.get("torch.export")
     return export is not None and isinstance(native, export.ExportedProgram)
-
-
-def _refuse(path: Path) -> None:
-    if path.suffix.lower() == PROGRAM:
-        raise ModelError(
-            str(path),
-            "is an exported program, which can run any code when loaded",
-            "load it yourself if you trust it: penjing.compress(torch.export.load(path), ...)",
-        )
-    raise ModelError(
-        str(path),
-        "holds parameters, not what is computed with them",
-        "give their module in Python: penjing.from_state_dict(constructor, path)",
-    )

@@ -75,7 +75,7 @@ class Files:
 
 def compress(  # noqa: PLR0913  # one parameter for each option
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="The model: an .onnx or .keras file.")
+        Path, typer.Argument(metavar="MODEL", help="The model: an .onnx, .keras or .pt2 file.")
     ],
     *,
     data: Data,

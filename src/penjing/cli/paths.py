@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MODELS = (".onnx", ".penjing")
+MODELS = (".onnx", ".keras", ".pt2", ".penjing")
 REPORT_NEEDS = ("jinja2", "matplotlib")
 """What the ``report`` extra installs."""
 

@@ -16,7 +16,9 @@ from penjing.core.training import stage_label
 
 
 def transfer(  # noqa: PLR0913  # one parameter for each option
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model: an .onnx file.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="The model: an .onnx, .keras or .pt2 file.")
+    ],
     *,
     train: learning.Train,
     output: learning.Output,
