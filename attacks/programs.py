@@ -218,6 +218,13 @@ def program_of_other_types(made: Program) -> None:
     made.graph["nodes"] = "torch.load"
 
 
+@program("cannot be put together: Parameter v")
+def program_contradicts_itself(made: Program) -> None:
+    made.model["graph_module"]["signature"]["input_specs"][0]["parameter"]["parameter_name"] = (
+        "v"
+    )
+
+
 @program("does not fit its bytes")
 def program_weight_of_terabytes(made: Program) -> None:
     made.weights["w"] = payload("weight_0", [1 << 40], stride=0)

@@ -135,6 +135,7 @@ def load(path: Path) -> Any:
     where = str(path)
     try:
         from torch._export.serde.serialize import SerializedArtifact, deserialize
+        from torch._export.verifier import SpecViolationError
 
         from penjing.backends.pytorch_support.schemas import exported_program
     except ImportError as error:
@@ -159,7 +160,7 @@ def load(path: Path) -> Any:
         with _silent():
             program = deserialize(SerializedArtifact(*parts))
             program.module()  # it is made anew of the graph, and fails here if at all
-    except (*FAILURES, SyntaxError) as error:
+    except (*FAILURES, SpecViolationError, SyntaxError) as error:
         raise ModelError(where, f"cannot be put together: {reason(error)}", AGAIN) from error
     return program
 
