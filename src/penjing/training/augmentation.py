@@ -57,3 +57,27 @@ def _moved(
         which, :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]
     ]
     return found.permute(0, 3, 1, 2).contiguous()
+
+
+def blended(
+    inputs: dict[str, torch.Tensor], generator: torch.Generator, *, batch: int, first: int
+) -> dict[str, torch.Tensor]:
+    """Blend every image with another of the same part of a batch, in shares drawn evenly.
+
+    References:
+        Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+        Beyer et al., "Knowledge Distillation: A Good Teacher Is Patient and Consistent",
+        CVPR 2022 (blending with the teacher's word alone).
+    """
+    count = max((len(a) for a in inputs.values() if a.ndim == IMAGE_AXES), default=0)
+    shares = torch.rand(batch, generator=generator)[first : first + count]
+    order = torch.argsort(torch.rand(batch, generator=generator)[first : first + count])
+    found = dict(inputs)
+    for name, images in inputs.items():
+        if images.ndim != IMAGE_AXES:
+            continue
+        share = shares.to(images.device)[:, None, None, None]
+        mixed = share * images.float() + (1 - share) * images[order.to(images.device)].float()
+        whole = not images.dtype.is_floating_point
+        found[name] = (mixed.round() if whole else mixed).to(images.dtype)
+    return found

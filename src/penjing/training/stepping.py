@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 
 from penjing.core.errors import ConfigError, TrainingError
-from penjing.training.augmentation import augmented
+from penjing.training.augmentation import augmented, blended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +160,9 @@ class Stepper:
         changed = augmented(
             inputs, shift, generator, mirror=mirror, batch=rows, first=min(first, rows - 1)
         )
-        return changed, labels
+        if not self.settings.blend:
+            return changed, labels
+        return blended(changed, generator, batch=rows, first=min(first, rows - 1)), None
 
     def _mean_of_all(self, shown: torch.Tensor) -> torch.Tensor:
         """Replace gradients by their mean over all processes, in one message."""
