@@ -158,3 +158,13 @@ class Blind(Sides):
 def test_tables_have_no_images_to_change(task: Task) -> None:
     part = task.part(0, 64)
     assert efforts.kept_by(task.model, Splits(part, part, part)) == {}
+
+
+def test_what_was_trained_can_be_proven(task: Task, compressed: Run) -> None:
+    """Trained candidates are rungs of the certificate's ladder like any other."""
+    result = compressed(
+        budget=penjing.Budget(max_drop=0.2), effort="train", train=train_rows(task)
+    )
+    tested = [c for c in result.report.candidates if c.certified_upper is not None]
+    assert any(c.label.startswith("trained") for c in tested)
+    assert result.met
