@@ -258,3 +258,32 @@ def test_settings_of_the_loop_travel_with_the_recipe() -> None:
         penjing.Recipe.from_dict({**data, "training": {"optimizer": "none"}})
     with pytest.raises(ConfigError, match=r"distillation\.warmth"):
         penjing.Recipe.from_dict({**data, "distillation": {"warmth": 1}})
+
+
+def test_blended_images_have_no_labels_of_their_own() -> None:
+    """A teacher that knows nothing leaves the model where labels would have moved it."""
+    from penjing.testing.onnx_models import conv
+
+    model = penjing.wrap(conv())
+    x = np.random.default_rng(0).normal(size=(64, 4, 8, 8)).astype(np.float32)
+    y = np.zeros(64, np.int64)
+    dataset = open_data({"x": x, "y": y}, model.backend.inputs(model.native))
+    moved = []
+    for blend in (False, True):
+        recipe = penjing.Recipe.from_dict(
+            {
+                "training": {"blend": blend, "optimizer": "sgd"},
+                "distillation": {"weight": 0.0},
+                "steps": [{"use": "fine_tuning", "epochs": 5, "learning_rate": 0.1}],
+            }
+        )
+        trainer = TorchTrainer(Part(dataset, np.arange(64)), (model,))
+        after = recipe.apply(model, None, trainer).weights()
+        before = model.weights()
+        changes = [
+            np.abs(after[name].tensor.dense() - weight.tensor.dense()).max()
+            for name, weight in before.items()
+            if weight.is_float
+        ]
+        moved.append(max(changes))
+    assert moved[1] < 0.5 * moved[0]

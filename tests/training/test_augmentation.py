@@ -78,3 +78,32 @@ def test_what_is_no_image_stays() -> None:
     assert all(found[name] is inputs[name] for name in inputs)
     images = dots(2)
     assert changed(images, 0, mirror=False) is images
+
+
+def blend(images: Any, seed: int = 0, first: int = 0) -> Any:
+    """Blend images in pairs."""
+    from penjing.training.augmentation import blended
+
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {"x": images, "other": torch.ones(len(images), 3)}
+    return blended(inputs, generator, batch=len(images) + first, first=first)
+
+
+def test_blended_images_lie_between_two_of_the_batch() -> None:
+    """Each is a mean of two, in shares of its own; types and other inputs stay."""
+    images = torch.arange(0, 250, 25, dtype=torch.uint8)[:, None, None, None].repeat(1, 1, 2, 2)
+    found = blend(images)
+    assert found["x"].dtype == torch.uint8
+    assert found["x"].shape == images.shape
+    assert (found["x"] <= images.max()).all()
+    assert not torch.equal(found["x"], images)
+    assert torch.equal(found["other"], torch.ones(10, 3))
+    flat = found["x"].reshape(10, -1)
+    assert (flat == flat[:, :1]).all(), "a share is one number for a whole image"
+
+
+def test_blending_is_decided_by_the_seed() -> None:
+    """Equal seeds give equal blends, other seeds others."""
+    images = torch.rand(8, 1, 3, 3)
+    assert torch.equal(blend(images)["x"], blend(images)["x"])
+    assert not torch.equal(blend(images)["x"], blend(images, seed=1)["x"])
