@@ -39,17 +39,21 @@ MOST_RUNS = 4
 """Training runs of one search."""
 BOLDER = 2.0
 """Factor of the trade-off from one run to the next, while the limit is not between two."""
-FIRST = 1.0
-"""Trade-off to begin with, times the number of weights: a bit less each for so much loss."""
+FIRST, MOST_FIRST = 0.4, 2.0
+"""Trade-off to begin with, times the number of weights, times the square of the bits that each
+takes after quantizing alone, and at most: what has few bits has many to spare."""
+BEYOND = 3.0
+"""Trade-off of the quantization that training begins with, over the boldest within the limit:
+what that loses is won back."""
 CAREFUL = 16.0
 """How much finer than guessed training begins where no loss is allowed."""
 RATES = 0.02
 """Learning rate, in steps of each weight's grid."""
 CLOSE = 1.12
 """Factor between two trade-offs, one within the limit and one beyond, at which to stop."""
-TEACHER = (0.0, 0.7)
-"""Share of the original's word beside labels: where rows are many, and where they are so few
-that labels alone would be learned by heart."""
+TEACHER = (0.0, 0.7, 1.0)
+"""Share of the original's word beside labels: where rows are many, where they are so few that
+labels alone would be learned by heart, and where few images are blended to make them more."""
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
@@ -165,7 +169,9 @@ class _Trained:
             {
                 "seed": self.search.seed,
                 "training": {"batch_size": self.batch, **changes},
-                "distillation": {"weight": TEACHER[self.few]},
+                "distillation": {
+                    "weight": TEACHER[2 * changes.get("blend", False) or self.few]
+                },
                 "steps": [quantize, train],
             }
         )
@@ -187,20 +193,25 @@ class _Trained:
         return max(self.within) * BOLDER if self.within else min(self.beyond) / BOLDER
 
     def _first(self) -> float:
-        """Guess a trade-off: a bit of every weight is worth about as much in all models."""
+        """Guess a trade-off by what quantizing alone has come to."""
         weights = self.search.model.weights().values()
-        return FIRST / max(sum(w.tensor.dense().size for w in weights if w.is_float), 1)
+        count = max(sum(w.tensor.dense().size for w in weights if w.is_float), 1)
+        lossy = [c for c in self.search.candidates if c.recipe.steps and not c.recipe.trains]
+        largest = max((c.size_bytes for c in lossy), default=count // 8)
+        within = [c.size_bytes for c in lossy if self._passes(c)]
+        bits = 8 * min(within, default=largest) / count
+        return min(FIRST / bits**2, MOST_FIRST) / count
 
     @property
     def start(self) -> float:
-        """Trade-off of quantizing whose steps training begins with: one that loses little."""
+        """Trade-off of the quantization that training begins with."""
         known = [
             (self._passes(candidate), step["trade_off"])
             for candidate in self.search.candidates
             for step in candidate.recipe.to_dict()["steps"][:1]
             if step["use"] == "rate_distortion" and not candidate.recipe.trains
         ]
-        passing = [trade_off for passed, trade_off in known if passed]
+        passing = [BEYOND * trade_off for passed, trade_off in known if passed]
         tried = min((trade_off for _, trade_off in known), default=None)
         if tried is None:  # nothing may be lost, so nothing was tried
             tried = self.search.first_guess() / CAREFUL
@@ -231,8 +242,11 @@ class _Trained:
         return max(min(epochs, most), 0.1)
 
     def _augmentation(self) -> dict[str, Any]:
-        """Change images in the ways that the original does not mind."""
-        return kept_by(self.search.model, self.splits)
+        """Change images in the ways that the original does not mind; blend them if few."""
+        found = kept_by(self.search.model, self.splits)
+        if found and (self.few or not self.labelled):
+            found["blend"] = True
+        return found
 
 
 SHIFTS = (4, 2, 1)
