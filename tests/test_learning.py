@@ -287,3 +287,55 @@ def test_blended_images_have_no_labels_of_their_own() -> None:
         ]
         moved.append(max(changes))
     assert moved[1] < 0.5 * moved[0]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"use": "quantization_aware_training", "bits": 4},
+        {"use": "rate_penalized_training", "trade_off": 1e-6},
+        {"use": "movement_pruning", "sparsity": 0.8},
+    ],
+    ids=lambda step: str(step["use"]),
+)
+@pytest.mark.parametrize("pruning", [PRUNED, {"use": "nm_training", "keep": 1, "epochs": 1}])
+def test_what_was_pruned_stays_zero(
+    lesson: Lesson, step: dict[str, Any], pruning: dict[str, Any]
+) -> None:
+    before, after = lesson.learn(pruning), lesson.learn(pruning, {**step, "epochs": 3})
+    for name, tensor in matrices(before).items():
+        left = matrices(after)[name].dense()
+        assert not left[tensor.dense() == 0].any(), name
+        if step["use"] == "movement_pruning":
+            assert float((left == 0).mean()) == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("use", ["quantization_aware_training", "gradual_pruning"])
+def test_factors_stay_factors(lesson: Lesson, use: str) -> None:
+    low_rank = {"use": "low_rank", "rank": 3}
+    before, after = lesson.learn(low_rank), lesson.learn(low_rank, {"use": use, "epochs": 2})
+    for name, tensor in matrices(before).items():
+        assert isinstance(matrices(after)[name], LowRank) == isinstance(tensor, LowRank)
+
+
+def test_outputs_that_nothing_judges_are_kept_by_the_teacher() -> None:
+    """Training by labels must not ruin a second output that the labels say nothing of."""
+    from onnx import TensorProto, helper
+
+    proto = mlp()
+    proto.graph.output.append(helper.make_tensor_value_info("Relu1", TensorProto.FLOAT, None))
+    model = penjing.wrap(proto)
+    x = np.random.default_rng(0).normal(size=(512, 12)).astype(np.float32)
+    wanted = model.predict({"x": x})
+    y = np.random.default_rng(1).integers(0, 3, 512)
+    dataset = open_data({"x": x, "y": y}, model.backend.inputs(model.native))
+    trainer = TorchTrainer(Part(dataset, np.arange(512)), (model,))
+    recipe = penjing.Recipe.from_dict(
+        {
+            "distillation": {"weight": 0.0},
+            "steps": [{"use": "fine_tuning", "epochs": 20, "learning_rate": 3e-3}],
+        }
+    )
+    found = recipe.apply(model, None, trainer).decoded().predict({"x": x})
+    error = ((found["Relu1"] - wanted["Relu1"]) ** 2).mean() / (wanted["Relu1"] ** 2).mean()
+    assert error < 0.25

@@ -89,10 +89,10 @@ class Encoded(Parametrization):
             if isinstance(leaf, Affine):
                 step = array_namespace(values).exp(held[f"{path}_log_step"])
                 return Dense(fake_quantized(values, step, *_codes(leaf)))
-            if isinstance(leaf, Cast):
-                return Dense(
-                    straight_through(leaf.project(stop_gradient(values)).dense(), values)
-                )
+            rounding = _rounding(leaf)
+            if rounding is not None:
+                rounded = rounding.project(stop_gradient(values)).dense()
+                return Dense(straight_through(rounded, values))
             return Dense(values)
 
         return rebuilt(self.encoding, make).dense()
@@ -112,6 +112,14 @@ class Encoded(Parametrization):
             return Dense(values.astype(leaf.dtype))
 
         return rebuilt(self.encoding, make)
+
+
+def _rounding(leaf: Tensor) -> Cast | None:
+    """Give what rounds to the 16 bits of an innermost encoding; None where nothing does."""
+    if isinstance(leaf, Cast):
+        return leaf
+    halves = isinstance(leaf, Dense) and leaf.dtype == np.float16
+    return Cast(np.zeros(0, np.uint16), "float16") if halves else None
 
 
 def _codes(leaf: Affine) -> tuple[int, int, Array]:

@@ -332,6 +332,11 @@ def _contract(cube: Array, outputs: Array, inputs: Array) -> Array:
     return product
 
 
+def is_pruned(tensor: Tensor) -> bool:
+    """Tell whether an encoding says which elements are zero: a mask or an N:M pattern."""
+    return isinstance(tensor, Bitmask | NMSparse)
+
+
 def selected(tensor: Tensor, where: Array) -> Tensor:
     """Return the elements under a boolean mask, in C order, in the encoding they are in.
 

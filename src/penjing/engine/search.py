@@ -222,6 +222,8 @@ class Search:
             room = max(self.budget.max_size_bytes - HEADER_RESERVE_BYTES, 1)
             return 4 * math.log(room / candidate.size_bytes)
         expected = self.expected_drop(candidate)
+        if self.budget.max_drop == 0:  # only what has learned from labels can keep that
+            return math.inf if expected > 0 else -math.inf
         return math.log(max(expected, 1e-9) / self.budget.max_drop)
 
     def point_estimate(self, candidate: Candidate) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from penjing.core.fields import Range
 from penjing.core.model import MATRIX_KINDS
 from penjing.core.technique import Context, TrainingTechnique
-from penjing.techniques.support.masks import Growth, Masked, ranked_together
+from penjing.techniques.support.masks import Growth, Masked, masked, ranked_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,8 @@ class GradualPruning(TrainingTechnique):
     """Prune the weights of smallest magnitude, few at first, and train what is left.
 
     The share of zeros follows ``sparsity * (1 - (1 - t)³)`` and is reached at ``ends_at`` of
-    the run; the rest of the run is retraining.  Encodings that weights are in stay.
+    the run; the rest of the run is retraining.  Encodings that weights are in stay; factors of
+    low-rank weights are trained, not pruned.
 
     References:
         Zhu & Gupta, "To prune, or not to prune", arXiv:1710.01878, 2017.
@@ -51,7 +52,7 @@ class GradualPruning(TrainingTechnique):
         """Mask what the weight's encoding gives."""
         del context
         growth = Growth(self.sparsity, self.ends_at)
-        return Masked(weight.tensor, growth, together=self.scope == "model")
+        return masked(weight.tensor, Masked, growth, together=self.scope == "model")
 
     def joint(self, parametrizations: Mapping[str, Parametrization]) -> Joint | None:
         """Rank the weights of all layers together, where that is the scope."""

@@ -12,8 +12,9 @@ from penjing.core.fields import Range
 from penjing.core.model import MATRIX_KINDS
 from penjing.core.parametrizations import Encoded
 from penjing.core.technique import Context, TrainingTechnique
+from penjing.core.tensors import like
 from penjing.core.training import straight_through
-from penjing.techniques.support.masks import Growth, Masked, ranked_together
+from penjing.techniques.support.masks import Growth, Masked, masked, ranked_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["MovementPruning"]
 
 Scope = Literal["layer", "model"]
+LAST = 1e9
+"""Below every score."""
 SCORE_RATE = 10.0
 """Learning rate of scores, relative to that of weights."""
 
@@ -36,6 +39,7 @@ class MovementPruning(TrainingTechnique):
     Each weight has a score, which a straight-through gradient lowers when the weight shrinks
     and raises when it grows; the lowest scores are pruned, and may come back.  Made for
     fine-tuning, where a large weight may be a relic of what the model was trained for before.
+    Factors of low-rank weights are trained, not pruned.
 
     References:
         Sanh, Wolf, Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020.
@@ -59,7 +63,7 @@ class MovementPruning(TrainingTechnique):
         """Give each weight a score beside it."""
         del context
         growth = Growth(self.sparsity, self.ends_at)
-        return Scored(weight.tensor, growth, together=self.scope == "model")
+        return masked(weight.tensor, Scored, growth, together=self.scope == "model")
 
     def joint(self, parametrizations: Mapping[str, Parametrization]) -> Joint | None:
         """Rank the scores of all layers together, where that is the scope."""
@@ -86,5 +90,7 @@ class Scored(Masked):
         return Encoded.weight(self, held) * straight_through(held["mask"], held["scores"])
 
     def merit(self, held: Mapping[str, Any]) -> Any:
-        """Give the scores, flat."""
-        return array_namespace(held["scores"]).reshape(held["scores"], (-1,))
+        """Give the scores, flat; what was zero from the beginning goes first."""
+        xp = array_namespace(held["scores"])
+        first = like(held["scores"], (self.encoding.dense() == 0).astype(np.float32))
+        return xp.reshape(held["scores"] - LAST * first, (-1,))

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from penjing.core.errors import ConfigError
 from penjing.core.fields import Range
@@ -97,7 +97,8 @@ class Patterned(Parametrization):
         columns = rows.shape[1]
         missing = -columns % out_of
         if missing:
-            rows = xp.concat([rows, xp.zeros_like(rows[:, :1].repeat(1, missing))], axis=1)
+            empty = xp.zeros((rows.shape[0], missing), dtype=rows.dtype, device=device(rows))
+            rows = xp.concat([rows, empty], axis=1)
         groups = xp.abs(xp.reshape(rows, (-1, out_of)))
         order = xp.argsort(xp.argsort(-groups, axis=1, stable=True), axis=1, stable=True)
         kept = xp.astype(order < keep, values.dtype)

@@ -11,8 +11,8 @@ from array_api_compat import array_namespace
 from penjing.core.errors import ConfigError, UnsupportedError
 from penjing.core.fields import Range
 from penjing.core.model import ACTIVATION_SCALES, MATRIX_KINDS, Model, QuantizesActivations
-from penjing.core.parametrizations import STEP_RATE, fake_quantized
-from penjing.core.structures import Bitmask
+from penjing.core.parametrizations import STEP_RATE, Encoded, fake_quantized
+from penjing.core.structures import LowRank, Tucker, is_pruned
 from penjing.core.technique import Context, TrainingTechnique
 from penjing.core.tensors import Affine, Dense
 from penjing.core.training import Parametrization
@@ -94,9 +94,16 @@ class QuantizationAwareTraining(TrainingTechnique):
         return {name: Positive(weight.tensor.dense()) for name, weight in found.items()}
 
     def parametrize(self, weight: Weight, context: Context) -> Parametrization:
-        """Give the weight a grid."""
+        """Give the weight a grid; of factors, each its own."""
         del context
+        if isinstance(weight.tensor, LowRank | Tucker):
+            return Encoded(weight.tensor.map_values(self._rounded))
         return Stepped(weight.tensor, self)
+
+    def _rounded(self, array: Array) -> Tensor:
+        """Put one factor on the grid to begin with."""
+        stepped = Stepped(Dense(array), self)
+        return stepped.tensor(stepped.parameters())
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +160,9 @@ class Stepped(Parametrization):
 
     def buffers(self) -> Mapping[str, Array]:
         """Hold what an earlier pruning has left."""
-        kept = self.source.kept() if isinstance(self.source, Bitmask) else None
-        return {} if kept is None else {"mask": kept.astype(np.float32)}
+        if not is_pruned(self.source):
+            return {}
+        return {"mask": (self.source.dense() != 0).astype(np.float32)}
 
     def rates(self) -> Mapping[str, float]:
         """Change steps slowly: a step moves all of its weights."""

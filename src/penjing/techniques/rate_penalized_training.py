@@ -12,6 +12,7 @@ from array_api_compat import array_namespace
 
 from penjing.core.fields import Range
 from penjing.core.model import LayerKind
+from penjing.core.structures import is_pruned
 from penjing.core.technique import Context, TrainingTechnique
 from penjing.core.tensors import Affine, like
 from penjing.core.training import Moment, Parametrization, straight_through, to_numpy
@@ -27,8 +28,8 @@ __all__ = ["RatePenalizedTraining"]
 FIRST_STEP = 0.5
 """Step to begin with, in standard deviations of the weights."""
 SMALLEST_STEP = 1e-3
-STEP_RATE = 1e-3
-"""Largest learning rate of the logarithm of a step."""
+STEP_RATE, USUAL_RATE = 1e-3, 0.03
+"""Largest learning rate of the logarithm of a step, and that of weights beside it."""
 REFRESH_EVERY = 20
 """Steps between looks at the codes: what each costs is learned from them."""
 SIZES = 255
@@ -47,7 +48,8 @@ class RatePenalizedTraining(TrainingTechnique):
     adaptive coder: whether it is zero depends on its row and its column (input channel and
     kernel position for convolutions), which a factorised logistic model learns while training
     goes on.  So whole rows and columns empty themselves.  The cost pulls every weight towards
-    zero past the optimizer's averages, which would drown it in the gradients' noise.
+    zero past the optimizer's averages, which would drown it in the gradients' noise.  What was
+    pruned before stays zero.
 
     References:
         Oktay et al., "Scalable Model Compression by Entropy Penalized Reparameterization",
@@ -132,6 +134,8 @@ class Coded(Parametrization):
         found["first"] = np.ones(self.values.shape, np.float32)
         found["further"] = np.ones(SIZES, np.float32)
         found["saved"] = np.zeros((), np.float32)
+        if is_pruned(self.source.tensor):
+            found["mask"] = (self.values != 0).astype(np.float32)
         return found
 
     def _shape_of(self, axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -139,14 +143,15 @@ class Coded(Parametrization):
 
     def rates(self) -> Mapping[str, float]:
         """Let the step grow at a pace of its own: it moves all weights at once."""
-        return {"growth": STEP_RATE / max(self.technique.learning_rate, 1e-9)}
+        return {"growth": STEP_RATE / (self.technique.learning_rate or USUAL_RATE)}
 
     def weight(self, held: Mapping[str, Any]) -> Any:
         """Round onto the grid."""
         xp = array_namespace(held["latent"])
         grown = xp.exp(held["growth"])
         inner = held["latent"] / grown
-        return straight_through(xp.round(inner), inner) * (grown * self.first_step)
+        made = straight_through(xp.round(inner), inner) * (grown * self.first_step)
+        return made * held["mask"] if "mask" in held else made
 
     def penalty(self, held: Mapping[str, Any], moment: Moment) -> Any:
         """Let a larger step pay off: it makes codes, and so their cost, smaller."""
@@ -179,6 +184,8 @@ class Coded(Parametrization):
             return {}
         xp = array_namespace(held["latent"])
         sizes = xp.abs(held["latent"]) / xp.exp(held["growth"])
+        if "mask" in held:
+            sizes = sizes * held["mask"]
         codes = xp.round(sizes)
         model = self._odds(held, xp.clip(codes, 0, 1), rounds=5 if moment.step <= 1 else 1)
         lengths = _lengths(to_numpy(codes))
@@ -224,7 +231,7 @@ class Coded(Parametrization):
     def tensor(self, held: Mapping[str, Array]) -> Tensor:
         """Give codes and step."""
         grown = np.exp(np.asarray(held["growth"], np.float32))
-        codes = np.round(held["latent"] / grown)
+        codes = np.round(held["latent"] / grown) * held.get("mask", 1.0)
         return Affine.encode(codes.astype(np.int64), grown * np.float32(self.first_step))
 
 

@@ -86,8 +86,15 @@ class Learner(nn.Module):
         return found
 
     def magnitude(self) -> torch.Tensor:
-        """Sum the magnitudes of all matrices that are trained."""
-        return torch.stack([p.abs().sum() for p in self.parameters() if p.ndim > 1]).sum()
+        """Sum the magnitudes of all matrices that are trained: of what may decay."""
+        found = [
+            parameter.abs().sum()
+            for box in self.boxes
+            if isinstance(box, _Box)
+            for name, parameter in box.named_parameters()
+            if parameter.ndim > 1 and name not in box.parametrization.undecayed()
+        ]
+        return torch.stack(found).sum() if found else torch.zeros(())
 
     def arrays(self) -> dict[str, dict[str, Array]]:
         """Give what every parametrization holds, as NumPy arrays of their own."""

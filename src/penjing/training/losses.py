@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import prod
 from typing import TYPE_CHECKING
@@ -48,6 +48,8 @@ class Objective:
     """Classes there are scores for; 0 for values."""
     spread: float = 1.0
     """Variance of the values to hit: squared errors are relative to it."""
+    others: tuple[str, ...] = ()
+    """Further outputs of real numbers: the teacher says what they should be."""
 
     @classmethod
     def of(
@@ -65,7 +67,7 @@ class Objective:
         name, scores = next(iter(floats.items()))
         if labels is not None and labels.dtype.kind not in "iufb":
             raise DataError(source, "has labels that are text", "number the classes from 0")
-        whole = labels is None or labels.dtype.kind != "f" or is_one_hot(labels)
+        whole = labels is None or labels.dtype.kind != "f" or _are_classes(labels, scores)
         if scores.ndim >= SCORES_AXES and scores.shape[-1] > 1 and whole:
             shares = are_shares(scores)
             made = cls(name, Form.SHARES if shares else Form.LOGITS, scores.shape[-1])
@@ -77,7 +79,7 @@ class Objective:
             made = cls(name, Form.VALUES, 0, max(float(np.var(aim)), 1e-12))
         if labels is not None:
             made.check(scores, labels, source)
-        return made
+        return replace(made, others=tuple(floats)[1:])
 
     def check(self, scores: Array, labels: Array, source: str) -> None:
         """Refuse labels that do not fit the outputs.
@@ -220,6 +222,8 @@ def total_loss(  # noqa: PLR0913  # all that a loss is made of
         parts.append(share * objective.teacher_loss(outputs, teacher, settings.temperature))
     if teacher is not None and settings.features > 0 and features:
         parts.append(settings.features * features_loss(outputs, teacher, features))
+    if teacher is not None and objective.others:
+        parts.append(features_loss(outputs, teacher, objective.others))
     assert parts
     return torch.stack(parts).sum()
 
@@ -228,6 +232,15 @@ def are_shares(scores: Array) -> bool:
     """Tell whether the last axis holds probabilities that sum to one."""
     sums = scores.astype(np.float64).sum(axis=-1)
     return are_probabilities(scores) and bool(np.allclose(sums, 1, atol=SUM_TOLERANCE))
+
+
+def _are_classes(labels: Array, scores: Array) -> bool:
+    """Tell whether labels stored as floats are class numbers: whole, one for several scores."""
+    if is_one_hot(labels):
+        return True
+    several = scores.ndim >= SCORES_AXES and scores.shape[-1] > 1
+    fits = labels.reshape(len(labels), -1).shape[1] == prod(scores.shape[1:-1])
+    return several and fits and bool((labels == np.trunc(labels)).all())
 
 
 def _are_two(labels: Array | None) -> bool:

@@ -94,7 +94,7 @@ class State:
         held = self.optimizer.state.get(parameter, {})
         rate = torch.as_tensor(group["lr"])
         if "exp_avg_sq" not in held:
-            return rate
+            return rate / (1 - float(group.get("momentum", 0.0)))
         correction = 1 - group["betas"][1] ** float(held["step"])
         moved: torch.Tensor = rate / ((held["exp_avg_sq"] / correction).sqrt() + group["eps"])
         return moved

@@ -237,7 +237,8 @@ class _Student:
         inputs, labels = sample
         distillation = self.settings.distillation
         teacher = None
-        if labels is None or distillation.weight > 0 or self.features:
+        asked = distillation.weight > 0 or self.features or self.objective.others
+        if labels is None or asked:
             with torch.no_grad():
                 given = [
                     each({}, inputs, watch=self.features if first else ())

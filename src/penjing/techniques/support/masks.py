@@ -9,7 +9,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from penjing.core.parametrizations import Encoded
-from penjing.core.structures import zeroed
+from penjing.core.structures import LowRank, Tucker, zeroed
 from penjing.core.training import stop_gradient
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ class Masked(Encoded):
     def tensor(self, held: Mapping[str, Array]) -> Tensor:
         """Keep the encoding, with zeros in it."""
         return zeroed(super().tensor(held), held["mask"] != 0)
+
+
+def masked(tensor: Tensor, made: type[Masked], growth: Growth, *, together: bool) -> Encoded:
+    """Give a mask to what has elements; factors of low rank are trained, not pruned."""
+    if isinstance(tensor, LowRank | Tucker):
+        return Encoded(tensor)
+    return made(tensor, growth, together)
 
 
 def ranked_together(parametrizations: Mapping[str, Parametrization]) -> Joint | None:
