@@ -9,7 +9,13 @@ import pytest
 
 import penjing
 from penjing.core.data import Part, Splits, open_data
-from penjing.core.errors import ConfigError
+from penjing.core.errors import (
+    ConfigError,
+    DataError,
+    PenjingWarning,
+    TrainingError,
+    UnsupportedError,
+)
 from penjing.core.model import Model, Port
 from penjing.engine import efforts
 
@@ -168,3 +174,52 @@ def test_what_was_trained_can_be_proven(task: Task, compressed: Run) -> None:
     tested = [c for c in result.report.candidates if c.certified_upper is not None]
     assert any(c.label.startswith("trained") for c in tested)
     assert result.met
+
+
+TIGHT = penjing.Budget(max_drop=0.02, max_size=10, confidence=None)
+"""What no effort meets: ``auto`` would go on to training."""
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, method: str, error: Exception) -> None:
+    """Let a method of trainers fail."""
+    from penjing.training.trainer import TorchTrainer
+
+    def fail(*args: object) -> None:
+        del args
+        raise error
+
+    monkeypatch.setattr(TorchTrainer, method, fail)
+
+
+def test_what_cannot_be_trained_is_quantized_where_training_was_not_asked_for(
+    compressed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "_agreeing", UnsupportedError("node 'n'", "Frob cannot be trained"))
+    with pytest.warns(PenjingWarning, match=r"Frob cannot be trained: it is not trained"):
+        result = compressed(budget=TIGHT)
+    assert len(labels_of(result)) > 1
+    with pytest.raises(UnsupportedError, match="Frob"):
+        compressed(effort="reconstruct")
+
+
+def test_labels_that_do_not_fit_are_refused_before_the_search(
+    task: Task, compressed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "_key", AssertionError("it was trained"))
+    rows = {"x": task.x[2000:], "y": task.y[2000:] + 100}
+    phases: list[str] = []
+    with pytest.raises(DataError):
+        compressed(budget=TIGHT, train=rows, progress=lambda phase, *_: phases.append(phase))
+    assert "finding the trade-off" not in phases
+
+
+def test_training_that_fails_leaves_what_was_found_before(
+    compressed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "fit", TrainingError("step 7 of 9", "the loss is no number"))
+    budget = penjing.Budget(max_drop=0.02, confidence=None)
+    with pytest.warns(PenjingWarning, match="step 7 of 9: the loss is no number"):
+        result = compressed(budget=budget, effort="reconstruct")
+    assert result.met
+    assert result.report.after.size_bytes < result.report.before.size_bytes
+    assert efforts.FAILED in result.report.reason

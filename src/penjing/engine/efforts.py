@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penjing.core.errors import ConfigError
+from penjing.core.errors import ConfigError, PenjingWarning, TrainingError, UnsupportedError
 from penjing.core.metric import decide
 from penjing.core.processes import processes
 from penjing.core.recipe import Recipe
@@ -57,6 +58,8 @@ labels alone would be learned by heart, and where few images are blended to make
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
+FAILED = "training failed, which ended the search early"
+
 
 def check(job: Job) -> None:
     """Refuse efforts that need what was not given.
@@ -91,11 +94,20 @@ def run(job: Job, search: Search, splits: Splits, trainer: TorchTrainer | None) 
     if enough or search.stopped or trainer is None:
         return
     if job.effort in {"auto", "reconstruct"}:
-        _Trained(job, search, splits, unlabelled(trainer), labelled=False).run()
+        _train(_Trained(job, search, splits, unlabelled(trainer), labelled=False))
     if job.train is not None and job.effort != "reconstruct" and not search.stopped:
         if job.effort == "auto" and met(search):
             return
-        _Trained(job, search, splits, trainer, labelled=True).run()
+        _train(_Trained(job, search, splits, trainer, labelled=True))
+
+
+def _train(trained: _Trained) -> None:
+    """Train; what goes wrong there ends the search with the best so far."""
+    try:
+        trained.run()
+    except (TrainingError, UnsupportedError) as error:
+        warnings.warn(str(error), PenjingWarning, stacklevel=2)
+        trained.search.stopped = FAILED
 
 
 def met(search: Search) -> bool:
