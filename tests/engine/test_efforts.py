@@ -74,9 +74,10 @@ def test_reconstruction_needs_no_rows_of_its_own(compressed: Run) -> None:
 
 
 def test_auto_trains_only_where_the_budget_asks_for_it(task: Task, compressed: Run) -> None:
-    loose = compressed(
-        budget=penjing.Budget(max_drop=0.05, confidence=None), train=train_rows(task)
-    )
+    with pytest.warns(PenjingWarning, match="rows to train on are not used.*--effort train"):
+        loose = compressed(
+            budget=penjing.Budget(max_drop=0.05, confidence=None), train=train_rows(task)
+        )
     assert not any(label.startswith(TRAINED) for label in labels_of(loose))
     small = int(0.85 * loose.report.after.size_bytes)
     tight = penjing.Budget(max_drop=0.02, max_size=small, confidence=None)
@@ -107,8 +108,9 @@ def test_the_same_seed_trains_to_the_same_file(task: Task, compressed: Run) -> N
         ({"effort": "train"}, "needs rows to train on"),
         ({"effort": "post-training", "train": ...}, "would not use the rows"),
         ({"effort": "hard"}, "must be one of"),
+        ({"effort": "reconstruct", "budget": penjing.Budget(0.0)}, "cannot keep a limit of 0"),
     ],
-    ids=["no rows", "rows for nothing", "unknown"],
+    ids=["no rows", "rows for nothing", "unknown", "nothing may be lost"],
 )
 def test_efforts_that_make_no_sense_are_refused(
     task: Task, compressed: Run, options: dict[str, Any], problem: str

@@ -79,11 +79,32 @@ def check(job: Job) -> None:
             "'post-training' would not use the rows of --train",
             "leave one of them out",
         )
+    if job.recipe is None:
+        _check_use(job)
     if job.time_limit_s is not None and processes() > 1:
         raise ConfigError(
             "time_limit",
             "processes that train together would reach it at different steps",
             "leave it out, or use one process",
+        )
+
+
+def _check_use(job: Job) -> None:
+    """Refuse to train for nothing; warn where rows to train on are of no use."""
+    learns = job.effort == "train" and job.train is not None and job.train.labels is not None
+    if job.effort in {"reconstruct", "train"} and job.budget.max_drop == 0 and not learns:
+        raise ConfigError(
+            "effort",
+            f"{job.effort!r} without labels cannot keep a limit of 0: whatever changes a "
+            "weight may lose more than nothing",
+            "allow a small drop, or train with labels (--effort train)",
+        )
+    if job.effort == "auto" and job.train is not None and job.budget.max_size_bytes is None:
+        warnings.warn(
+            "the rows to train on are not used: 'auto' trains only where a limit on size asks "
+            "for it; --effort train (effort='train' in Python) uses them",
+            PenjingWarning,
+            stacklevel=2,
         )
 
 
