@@ -287,3 +287,11 @@ def test_errors_of_values_are_divided_by_their_scale() -> None:
     settings = replace(trainee.settings, distillation=Distillation(weight=0.3))
     trainee.settings = settings
     assert float(trainee.loss(trainee.module, sample, Moment(0, 1, 0.1))[0]) == float(loss)
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="has started 2 processes") as info:
+        taught()
+    assert "without torchrun" in info.value.hint

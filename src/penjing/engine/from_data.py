@@ -19,6 +19,7 @@ from penjing.engine.learned import (
     Learned,
     Watch,
     batch_size_for,
+    check_alone,
     check_distinct,
     epochs_for,
     hold_out,
@@ -106,6 +107,7 @@ def learn(lesson: Lesson) -> Learned:
         TrainingError: the loss became NaN again and again.
         MissingExtraError: PyTorch, Accelerate or onnxscript is not installed.
     """
+    check_alone()
     check_ready("training a model")
     from penjing.training.checkpoints import Checkpoints
     from penjing.training.module_trainer import ModuleTrainee, export, fit

@@ -19,6 +19,7 @@ from penjing.engine.learned import (
     Learned,
     Watch,
     batch_size_for,
+    check_alone,
     check_distinct,
     hold_out,
     measured,
@@ -66,6 +67,7 @@ def move(transfer: Transfer) -> Learned:
         TrainingError: the loss became NaN again and again.
         MissingExtraError: PyTorch or Accelerate is not installed.
     """
+    check_alone()
     check_installed("transfer")
     technique = TECHNIQUES.load(TECHNIQUE)(**transfer.settings)
     watch = Watch()
