@@ -28,7 +28,7 @@ from penjing.engine.learned import (
     serialized,
     whole,
 )
-from penjing.engine.training import check_installed
+from penjing.engine.training import check_installed, warn_of_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,7 +236,9 @@ def _held(lesson: Lesson, problem: Problem, train: Dataset, *, has_teachers: boo
             raise DataError(
                 held.source, "has no labels to measure by", "give an array y, or --target"
             )
-    return whole(held)
+    part = whole(held)
+    warn_of_shared(train, {"measure": part})
+    return part
 
 
 def _posed(lesson: Lesson, part: Part, teachers: list[Teacher]) -> Problem:
