@@ -225,3 +225,10 @@ def test_training_that_fails_leaves_what_was_found_before(
     assert result.met
     assert result.report.after.size_bytes < result.report.before.size_bytes
     assert efforts.FAILED in result.report.reason
+
+
+def test_limited_time_gives_the_same_epochs_at_nearly_the_same_speed() -> None:
+    speeds = np.linspace(17, 22, 20)
+    assert {efforts.coarse(epochs) for epochs in speeds} == {16.0}
+    for epochs in np.geomspace(0.1, 400, 50):
+        assert epochs / 1.42 <= efforts.coarse(float(epochs)) <= epochs * 1.001

@@ -267,12 +267,16 @@ class _Trained:
         return min(max(STEPS / self._steps_per_epoch(), FEWEST_EPOCHS), MOST_EPOCHS)
 
     def _affordable(self, epochs: float, seconds_per_step: float) -> float:
-        """Train for a shorter time where time is limited."""
+        """Train for a shorter time where time is limited.
+
+        Measured times differ from run to run, so epochs are those of a coarse grid: mostly the
+        same then, and with them the checkpoint that is found.
+        """
         left = self.search.deadline - time.monotonic()
         if not math.isfinite(left):
             return epochs
         most = TIME_OF_RUN * max(left, 0.0) / (seconds_per_step * self._steps_per_epoch())
-        return max(min(epochs, most), 0.1)
+        return epochs if most >= epochs else max(coarse(max(most, 0.1)), 0.1)
 
     def _augmentation(self) -> dict[str, Any]:
         """Change images in the ways that the original does not mind; blend them if few."""
@@ -280,6 +284,15 @@ class _Trained:
         if found and (self.few or not self.labelled):
             found["blend"] = True
         return found
+
+
+def coarse(epochs: float) -> float:
+    """Round down to a power of the square root of two.
+
+    >>> coarse(16.0), coarse(17.0), coarse(22.7), coarse(0.1)
+    (16.0, 16.0, 22.63, 0.08839)
+    """
+    return float(f"{2 ** (math.floor(2 * math.log2(epochs) + 1e-9) / 2):.4g}")
 
 
 SHIFTS = (4, 2, 1)
