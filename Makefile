@@ -23,7 +23,8 @@ help:
 	@echo "make format      lay out the code"
 	@echo "make docs        write the pages of techniques and of results"
 	@echo "make fuzz        attack the C coder under sanitizers for FUZZ_SECONDS=$(FUZZ_SECONDS)"
-	@echo "make benchmarks  measure size and speed       (PENJING_DATA names the data)"
+	@echo "make benchmarks  measure size and speed       (PENJING_DATA names the data); that of"
+	@echo "                 training takes hours: $(BIN)/python benchmarks/training.py"
 	@echo "make venv        set up .venv, which all of the above do first"
 	@echo "make clean       remove everything that was made"
 

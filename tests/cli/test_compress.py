@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from penjing.cli.compress import shares_of
 from penjing.cli.progress import SearchProgress
 from penjing.cli.screen import Screen
+from penjing.core.budget import Budget
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from penjing.engine.job import Effort
     from tests.cli.conftest import Run
 
 KEYS = (
@@ -179,3 +182,21 @@ def test_help_says_what_limits_and_exit_codes_mean(penjing: Run) -> None:
         *("--strict", "--output", "--report", "--quiet", "--json"),
     ):
         assert option in told
+
+
+@pytest.mark.parametrize(
+    ("effort", "budget", "trains"),
+    [
+        ("auto", Budget(max_size=1000), True),
+        ("auto", Budget(max_drop=0.01), False),
+        ("post-training", Budget(max_size=1000), False),
+        ("reconstruct", Budget(max_drop=0.01), True),
+    ],
+)
+def test_training_has_a_share_of_the_bar_wherever_there_may_be_some(
+    monkeypatch: pytest.MonkeyPatch, effort: Effort, budget: Budget, *, trains: bool
+) -> None:
+    monkeypatch.setattr("penjing.engine.training.is_installed", lambda: True)
+    assert ("training" in shares_of(effort, None, budget)) is trains
+    monkeypatch.setattr("penjing.engine.training.is_installed", lambda: False)
+    assert "training" not in shares_of("auto", None, budget)

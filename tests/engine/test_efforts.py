@@ -9,7 +9,13 @@ import pytest
 
 import penjing
 from penjing.core.data import Part, Splits, open_data
-from penjing.core.errors import ConfigError
+from penjing.core.errors import (
+    ConfigError,
+    DataError,
+    PenjingWarning,
+    TrainingError,
+    UnsupportedError,
+)
 from penjing.core.model import Model, Port
 from penjing.engine import efforts
 
@@ -68,9 +74,10 @@ def test_reconstruction_needs_no_rows_of_its_own(compressed: Run) -> None:
 
 
 def test_auto_trains_only_where_the_budget_asks_for_it(task: Task, compressed: Run) -> None:
-    loose = compressed(
-        budget=penjing.Budget(max_drop=0.05, confidence=None), train=train_rows(task)
-    )
+    with pytest.warns(PenjingWarning, match="rows to train on are not used.*--effort train"):
+        loose = compressed(
+            budget=penjing.Budget(max_drop=0.05, confidence=None), train=train_rows(task)
+        )
     assert not any(label.startswith(TRAINED) for label in labels_of(loose))
     small = int(0.85 * loose.report.after.size_bytes)
     tight = penjing.Budget(max_drop=0.02, max_size=small, confidence=None)
@@ -101,8 +108,9 @@ def test_the_same_seed_trains_to_the_same_file(task: Task, compressed: Run) -> N
         ({"effort": "train"}, "needs rows to train on"),
         ({"effort": "post-training", "train": ...}, "would not use the rows"),
         ({"effort": "hard"}, "must be one of"),
+        ({"effort": "reconstruct", "budget": penjing.Budget(0.0)}, "cannot keep a limit of 0"),
     ],
-    ids=["no rows", "rows for nothing", "unknown"],
+    ids=["no rows", "rows for nothing", "unknown", "nothing may be lost"],
 )
 def test_efforts_that_make_no_sense_are_refused(
     task: Task, compressed: Run, options: dict[str, Any], problem: str
@@ -168,3 +176,59 @@ def test_what_was_trained_can_be_proven(task: Task, compressed: Run) -> None:
     tested = [c for c in result.report.candidates if c.certified_upper is not None]
     assert any(c.label.startswith("trained") for c in tested)
     assert result.met
+
+
+TIGHT = penjing.Budget(max_drop=0.02, max_size=10, confidence=None)
+"""What no effort meets: ``auto`` would go on to training."""
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, method: str, error: Exception) -> None:
+    """Let a method of trainers fail."""
+    from penjing.training.trainer import TorchTrainer
+
+    def fail(*args: object) -> None:
+        del args
+        raise error
+
+    monkeypatch.setattr(TorchTrainer, method, fail)
+
+
+def test_what_cannot_be_trained_is_quantized_where_training_was_not_asked_for(
+    compressed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "_agreeing", UnsupportedError("node 'n'", "Frob cannot be trained"))
+    with pytest.warns(PenjingWarning, match=r"Frob cannot be trained: it is not trained"):
+        result = compressed(budget=TIGHT)
+    assert len(labels_of(result)) > 1
+    with pytest.raises(UnsupportedError, match="Frob"):
+        compressed(effort="reconstruct")
+
+
+def test_labels_that_do_not_fit_are_refused_before_the_search(
+    task: Task, compressed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "_key", AssertionError("it was trained"))
+    rows = {"x": task.x[2000:], "y": task.y[2000:] + 100}
+    phases: list[str] = []
+    with pytest.raises(DataError):
+        compressed(budget=TIGHT, train=rows, progress=lambda phase, *_: phases.append(phase))
+    assert "finding the trade-off" not in phases
+
+
+def test_training_that_fails_leaves_what_was_found_before(
+    compressed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, "fit", TrainingError("step 7 of 9", "the loss is no number"))
+    budget = penjing.Budget(max_drop=0.02, confidence=None)
+    with pytest.warns(PenjingWarning, match="step 7 of 9: the loss is no number"):
+        result = compressed(budget=budget, effort="reconstruct")
+    assert result.met
+    assert result.report.after.size_bytes < result.report.before.size_bytes
+    assert efforts.FAILED in result.report.reason
+
+
+def test_limited_time_gives_the_same_epochs_at_nearly_the_same_speed() -> None:
+    speeds = np.linspace(17, 22, 20)
+    assert {efforts.coarse(epochs) for epochs in speeds} == {16.0}
+    for epochs in np.geomspace(0.1, 400, 50):
+        assert epochs / 1.42 <= efforts.coarse(float(epochs)) <= epochs * 1.001

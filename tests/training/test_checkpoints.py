@@ -16,6 +16,10 @@ pytest.importorskip("accelerate")
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the loss is no number:penjing.PenjingWarning"),
+    pytest.mark.filterwarnings("ignore:the GPU's memory is full:penjing.PenjingWarning"),
+]
 Fit = Any
 Line = Any
 LONG: dict[str, Any] = {"epochs": 20, "rows": 200, "optimizer": "adamw", "weight_decay": 0.1}

@@ -169,6 +169,11 @@ def test_rows_to_measure_on_may_be_given() -> None:
         taught(data=(X[:9], np.full(9, 7)))
 
 
+def test_rows_to_learn_and_to_measure_on_should_be_others() -> None:
+    with pytest.warns(penjing.PenjingWarning, match="20 of 50 rows that measure .* trained on"):
+        taught((X[:150], Y[:150]), data=(X[130:180], Y[130:180]))
+
+
 def test_defaults_follow_the_number_of_rows() -> None:
     for rows, size, steps in ((100, 16, 1800), (2000, 32, 5000), (50_000, 128, 5000)):
         assert learned.batch_size_for(rows) == size
@@ -287,3 +292,11 @@ def test_errors_of_values_are_divided_by_their_scale() -> None:
     settings = replace(trainee.settings, distillation=Distillation(weight=0.3))
     trainee.settings = settings
     assert float(trainee.loss(trainee.module, sample, Moment(0, 1, 0.1))[0]) == float(loss)
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="has started 2 processes") as info:
+        taught()
+    assert "without torchrun" in info.value.hint

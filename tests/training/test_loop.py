@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from penjing.core.errors import ConfigError, TrainingError
+from penjing.core.errors import ConfigError, PenjingWarning, TrainingError
 from penjing.training.loop import LOWEST
 
 torch = pytest.importorskip("torch")
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from penjing.training.rows import Rows
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the loss is no number:penjing.PenjingWarning"),
+    pytest.mark.filterwarnings("ignore:the GPU's memory is full:penjing.PenjingWarning"),
+]
 Fit = Any
 Line = Any
 
@@ -108,7 +112,9 @@ def test_batches_are_the_same_whatever_the_step_one_resumes_at(
 
 def test_full_memory_gives_pieces_and_the_same_result(fit: Fit, line: Line) -> None:
     """Where a batch does not fit, pieces that fit give the same gradients; said once each."""
-    whole, cut = fit(), fit(line(memory=5))
+    whole = fit()
+    with pytest.warns(PenjingWarning, match="batches are computed in 4 pieces"):
+        cut = fit(line(memory=5))
     assert max(cut.line.sizes) <= 5
     assert torch.allclose(whole.parameters, cut.parameters, atol=1e-5)
     assert cut.said("the GPU's memory is full: batches are computed in 2 pieces") == 1
@@ -138,7 +144,8 @@ def test_nan_is_got_over_with_a_smaller_rate(fit: Fit, line: Line) -> None:
     def too_fast(one: Line) -> bool:
         return len(one.sizes) > 40 and one.rates[-1] > 0.02
 
-    done = fit(line(breaks=too_fast), epochs=40, schedule="constant")
+    with pytest.warns(PenjingWarning, match="the loss is no number: back to step"):
+        done = fit(line(breaks=too_fast), epochs=40, schedule="constant")
     assert done.said("the loss is no number: back to step") == 1
     assert done.run.rollbacks == 1
     assert done.line.rates[-1] == pytest.approx(0.015)

@@ -19,6 +19,7 @@ from penjing.core.errors import DataError
 from penjing.core.parametrizations import Encoded
 from penjing.core.technique import Context
 from penjing.core.training import Distillation, Optimization, Plan, TrainingSettings
+from penjing.engine.learned import serialized
 from penjing.techniques.fine_tuning import FineTuning
 from penjing.techniques.gradual_pruning import GradualPruning
 from penjing.techniques.rate_penalized_training import RatePenalizedTraining
@@ -132,6 +133,21 @@ def test_every_setting_makes_a_run_of_its_own(network: Model, trainer: TorchTrai
     ]
     assert len(set(keys)) == len(keys)
     assert trainer._key(network, plan(network)) == keys[0]  # noqa: SLF001
+
+
+def test_the_graph_is_part_of_the_key(network: Model, trainer: TorchTrainer) -> None:
+    """The same weights in another graph are another model."""
+    onnx = pytest.importorskip("onnx")
+    proto = onnx.load_model_from_string(serialized(network))
+    turned = {"Relu": "Tanh"}
+    for node in proto.graph.node:
+        node.op_type = turned.get(node.op_type, node.op_type)
+    other = penjing.wrap(proto)
+    assert {*other.weights()} == {*network.weights()}
+    usual = plan(network)
+    assert trainer._key(network, usual) != trainer._key(other, usual)  # noqa: SLF001
+    taught = replace(trainer, teachers=(other,))
+    assert trainer._key(network, usual) != taught._key(network, usual)  # noqa: SLF001
 
 
 def test_a_finished_run_is_not_run_again(

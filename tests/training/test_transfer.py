@@ -263,3 +263,16 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(error, match=said):
         moved(rows, **more)
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="has started 2 processes") as info:
+        moved()
+    assert "without torchrun" in info.value.hint
+
+
+def test_rows_to_learn_and_to_measure_on_should_be_others() -> None:
+    with pytest.warns(penjing.PenjingWarning, match="20 of 60 rows that measure .* trained on"):
+        moved((X[:120], Y[:120]), data=(X[100:], Y[100:]))

@@ -237,8 +237,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     check_metric(metric)
     screen = Screen(as_json, quiet)
     _warn_of_large(screen, max_drop)
-    trains = effort in {"train", "reconstruct"} if steps is None else steps.trains
-    shares = SHARES_WITH_TRAINING if trains else SHARES
+    shares = shares_of(effort, steps, budget)
     with SearchProgress(screen, chosen_seed, shares) as progress:
         result = api.compress(
             str(model),
@@ -263,6 +262,21 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     code = MET if result.met else LIMIT_MISSED
     _tell(screen, result, files, code, interrupted=progress.interrupted)
     return code
+
+
+def shares_of(
+    effort: Effort, recipe: Recipe | None, budget: Budget
+) -> dict[str, tuple[float, float]]:
+    """Tell how long each phase takes, by whether something will, or may, be trained."""
+    from penjing.engine.training import is_installed
+
+    if recipe is not None:
+        trains = recipe.trains
+    elif effort == "auto":  # trains where a limit on size asks for it
+        trains = budget.max_size_bytes is not None and is_installed()
+    else:
+        trains = effort != "post-training"
+    return SHARES_WITH_TRAINING if trains else SHARES
 
 
 def _budget(max_drop: str | None, max_size: str | None, confidence: str) -> Budget:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penjing.core.errors import ConfigError
+from penjing.core.errors import ConfigError, PenjingWarning, TrainingError, UnsupportedError
 from penjing.core.metric import decide
 from penjing.core.processes import processes
 from penjing.core.recipe import Recipe
@@ -57,6 +58,8 @@ labels alone would be learned by heart, and where few images are blended to make
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
+FAILED = "training failed, which ended the search early"
+
 
 def check(job: Job) -> None:
     """Refuse efforts that need what was not given.
@@ -76,11 +79,32 @@ def check(job: Job) -> None:
             "'post-training' would not use the rows of --train",
             "leave one of them out",
         )
+    if job.recipe is None:
+        _check_use(job)
     if job.time_limit_s is not None and processes() > 1:
         raise ConfigError(
             "time_limit",
             "processes that train together would reach it at different steps",
             "leave it out, or use one process",
+        )
+
+
+def _check_use(job: Job) -> None:
+    """Refuse to train for nothing; warn where rows to train on are of no use."""
+    learns = job.effort == "train" and job.train is not None and job.train.labels is not None
+    if job.effort in {"reconstruct", "train"} and job.budget.max_drop == 0 and not learns:
+        raise ConfigError(
+            "effort",
+            f"{job.effort!r} without labels cannot keep a limit of 0: whatever changes a "
+            "weight may lose more than nothing",
+            "allow a small drop, or train with labels (--effort train)",
+        )
+    if job.effort == "auto" and job.train is not None and job.budget.max_size_bytes is None:
+        warnings.warn(
+            "the rows to train on are not used: 'auto' trains only where a limit on size asks "
+            "for it; --effort train (effort='train' in Python) uses them",
+            PenjingWarning,
+            stacklevel=2,
         )
 
 
@@ -91,11 +115,20 @@ def run(job: Job, search: Search, splits: Splits, trainer: TorchTrainer | None) 
     if enough or search.stopped or trainer is None:
         return
     if job.effort in {"auto", "reconstruct"}:
-        _Trained(job, search, splits, unlabelled(trainer), labelled=False).run()
+        _train(_Trained(job, search, splits, unlabelled(trainer), labelled=False))
     if job.train is not None and job.effort != "reconstruct" and not search.stopped:
         if job.effort == "auto" and met(search):
             return
-        _Trained(job, search, splits, trainer, labelled=True).run()
+        _train(_Trained(job, search, splits, trainer, labelled=True))
+
+
+def _train(trained: _Trained) -> None:
+    """Train; what goes wrong there ends the search with the best so far."""
+    try:
+        trained.run()
+    except (TrainingError, UnsupportedError) as error:
+        warnings.warn(str(error), PenjingWarning, stacklevel=2)
+        trained.search.stopped = FAILED
 
 
 def met(search: Search) -> bool:
@@ -234,12 +267,16 @@ class _Trained:
         return min(max(STEPS / self._steps_per_epoch(), FEWEST_EPOCHS), MOST_EPOCHS)
 
     def _affordable(self, epochs: float, seconds_per_step: float) -> float:
-        """Train for a shorter time where time is limited."""
+        """Train for a shorter time where time is limited.
+
+        Measured times differ from run to run, so epochs are those of a coarse grid: mostly the
+        same then, and with them the checkpoint that is found.
+        """
         left = self.search.deadline - time.monotonic()
         if not math.isfinite(left):
             return epochs
         most = TIME_OF_RUN * max(left, 0.0) / (seconds_per_step * self._steps_per_epoch())
-        return max(min(epochs, most), 0.1)
+        return epochs if most >= epochs else max(coarse(max(most, 0.1)), 0.1)
 
     def _augmentation(self) -> dict[str, Any]:
         """Change images in the ways that the original does not mind; blend them if few."""
@@ -247,6 +284,15 @@ class _Trained:
         if found and (self.few or not self.labelled):
             found["blend"] = True
         return found
+
+
+def coarse(epochs: float) -> float:
+    """Round down to a power of the square root of two.
+
+    >>> coarse(16.0), coarse(17.0), coarse(22.7), coarse(0.1)
+    (16.0, 16.0, 22.63, 0.08839)
+    """
+    return float(f"{2 ** (math.floor(2 * math.log2(epochs) + 1e-9) / 2):.4g}")
 
 
 SHIFTS = (4, 2, 1)

@@ -19,6 +19,7 @@ from penjing.engine.learned import (
     Learned,
     Watch,
     batch_size_for,
+    check_alone,
     check_distinct,
     epochs_for,
     hold_out,
@@ -27,7 +28,7 @@ from penjing.engine.learned import (
     serialized,
     whole,
 )
-from penjing.engine.training import check_installed
+from penjing.engine.training import check_installed, warn_of_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +107,7 @@ def learn(lesson: Lesson) -> Learned:
         TrainingError: the loss became NaN again and again.
         MissingExtraError: PyTorch, Accelerate or onnxscript is not installed.
     """
+    check_alone()
     check_ready("training a model")
     from penjing.training.checkpoints import Checkpoints
     from penjing.training.module_trainer import ModuleTrainee, export, fit
@@ -234,7 +236,9 @@ def _held(lesson: Lesson, problem: Problem, train: Dataset, *, has_teachers: boo
             raise DataError(
                 held.source, "has no labels to measure by", "give an array y, or --target"
             )
-    return whole(held)
+    part = whole(held)
+    warn_of_shared(train, {"measure": part})
+    return part
 
 
 def _posed(lesson: Lesson, part: Part, teachers: list[Teacher]) -> Problem:

@@ -11,11 +11,12 @@ import numpy as np
 from penjing.core.architecture import Task
 from penjing.core.bootstrap import Bootstrap
 from penjing.core.data import Part
-from penjing.core.errors import DataError, UnsupportedError
+from penjing.core.errors import ConfigError, DataError, UnsupportedError
 from penjing.core.files import write_file
 from penjing.core.measure import Measurement
 from penjing.core.metric import values
 from penjing.core.model import Exports
+from penjing.core.processes import processes
 from penjing.core.registry import METRICS, RUNTIMES
 from penjing.engine.evaluate import run_all
 from penjing.engine.packing import RUNTIME
@@ -128,6 +129,20 @@ def hold_out(dataset: Dataset, seed: int) -> tuple[Part, Part]:
 def whole(dataset: Dataset) -> Part:
     """Give all rows."""
     return Part(dataset, np.arange(len(dataset), dtype=np.int64))
+
+
+def check_alone() -> None:
+    """Refuse to run as one of several processes: these would each train on their own.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    if processes() > 1:
+        raise ConfigError(
+            "torchrun",
+            f"has started {processes()} processes, but only compressing is shared among them",
+            "start the command once, without torchrun",
+        )
 
 
 def check_distinct(train: Dataset, data: Dataset) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from penjing.core.data import Splits, split
-from penjing.core.errors import ConfigError, DataError, ModelError, UnsupportedError
+from penjing.core.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    PenjingWarning,
+    UnsupportedError,
+)
 from penjing.core.measure import Verdict
 from penjing.core.metric import choose_metric
 from penjing.core.model import MATRIX_KINDS
@@ -83,18 +90,18 @@ def compress(job: Job) -> Result:
     decision, artifact = _written(job, splits, decision, judge, proof)
     times = _timed(search.candidates[0].artifact, artifact, splits.certification)
     clock.stop("time")
-    warnings = left_alone(job.model, decision)
-    if job.strict and warnings:
-        raise UnsupportedError("--strict", warnings[0], "run without --strict to accept this")
+    told = left_alone(job.model, decision)
+    if job.strict and told:
+        raise UnsupportedError("--strict", told[0], "run without --strict to accept this")
     before = evidence_header.original_bytes(job)
     if artifact.size_bytes >= before:
         larger = f"the file is no smaller than the model as it came ({before} bytes)"
-        warnings += (f"{larger}: a model so small gains less than its evidence takes",)
-    warnings += fed_back(original)
+        told += (f"{larger}: a model so small gains less than its evidence takes",)
+    told += fed_back(original)
     if search.trainer is not None and not search.stopped:
         search.trainer.clear()
     report = reporting.build(
-        job, splits, search, decision, proof, artifact, times, clock.seconds(), warnings
+        job, splits, search, decision, proof, artifact, times, clock.seconds(), told
     )
     return Result(artifact, report)
 
@@ -254,7 +261,7 @@ def _searched(
 
 
 def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:
-    """Make a trainer where something will be trained, and see that it can be."""
+    """Make a trainer where something will or may be trained, and see that it can be."""
     wanted = (
         job.recipe.trains if job.recipe is not None else job.effort in {"train", "reconstruct"}
     )
@@ -268,8 +275,14 @@ def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:
         checkpoints=job.checkpoints,
         progress=job.progress,
     )
-    if wanted:
+    try:
         made.check(job.model)
+    except UnsupportedError as error:
+        if wanted:
+            raise
+        told = f"{error.where}: {error.problem}: it is not trained"
+        warnings.warn(told, PenjingWarning, stacklevel=2)
+        return None
     return made
 
 

@@ -14,7 +14,7 @@ from penjing.core.data import Batch, Part
 from penjing.core.errors import MissingExtraError, PenjingWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from penjing.core.data import Dataset, Splits
@@ -122,9 +122,14 @@ def warn_of_overlap(train: Dataset | None, splits: Splits) -> None:
     """Warn of rows that are trained on and judged by: the judgement is too kind by them."""
     if train is None:
         return
-    known = _digests(Part(train, np.arange(len(train), dtype=np.int64)))
-    for part, purpose in ((splits.search, "search"), (splits.certification, "certify")):
-        both = sum(digest in known for digest in _digests_in_order(part))
+    warn_of_shared(train, {"search": splits.search, "certify": splits.certification})
+
+
+def warn_of_shared(train: Dataset, parts: Mapping[str, Part]) -> None:
+    """Warn of rows that are trained on, too; parts are named by what their rows do."""
+    known = set(_digests(Part(train, np.arange(len(train), dtype=np.int64))))
+    for purpose, part in parts.items():
+        both = sum(digest in known for digest in _digests(part))
         if both:
             warnings.warn(
                 f"{both} of {len(part)} rows that {purpose} ({part.dataset.source}) are also "
@@ -134,11 +139,7 @@ def warn_of_overlap(train: Dataset | None, splits: Splits) -> None:
             )
 
 
-def _digests(part: Part) -> set[bytes]:
-    return set(_digests_in_order(part))
-
-
-def _digests_in_order(part: Part) -> list[bytes]:
+def _digests(part: Part) -> list[bytes]:
     """Digest the inputs of every row."""
     found = []
     for batch in part.batches(ROWS):

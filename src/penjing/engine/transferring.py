@@ -19,6 +19,7 @@ from penjing.engine.learned import (
     Learned,
     Watch,
     batch_size_for,
+    check_alone,
     check_distinct,
     hold_out,
     measured,
@@ -27,7 +28,7 @@ from penjing.engine.learned import (
     whole,
 )
 from penjing.engine.templating import check_classes, count_classes
-from penjing.engine.training import check_installed, trainer_for
+from penjing.engine.training import check_installed, trainer_for, warn_of_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,6 +67,7 @@ def move(transfer: Transfer) -> Learned:
         TrainingError: the loss became NaN again and again.
         MissingExtraError: PyTorch or Accelerate is not installed.
     """
+    check_alone()
     check_installed("transfer")
     technique = TECHNIQUES.load(TECHNIQUE)(**transfer.settings)
     watch = Watch()
@@ -87,6 +89,8 @@ def move(transfer: Transfer) -> Learned:
     classes = count_classes(part)
     assert held.labels is not None
     check_classes(held.labels, classes, held.dataset.labels_where)
+    if transfer.data is not None:
+        warn_of_shared(dataset, {"measure": held})
     model = Model(old.backend.with_head(old.to_native(), classes, transfer.seed), old.backend)
     size = transfer.batch_size or batch_size_for(len(part))
     settings = TrainingSettings(replace(transfer.training, batch_size=size))

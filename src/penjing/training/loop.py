@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from penjing.core.errors import PenjingError, TrainingError
+from penjing.core.errors import PenjingError, PenjingWarning, TrainingError
 from penjing.core.training import Moment
 from penjing.training.early_stopping import Stopper
 from penjing.training.learning_rate import find_learning_rate
@@ -286,7 +287,8 @@ class _Keeper:
             )
         self.restore(self.safe)
         self.good = self.safe
-        run.progress(
-            self.state.step / run.steps,
-            f"the loss is no number: back to step {self.state.step}, with a rate of {rate:.2g}",
-        )
+        back = f"back to step {self.state.step}, with a rate of {rate:.2g}"
+        told = f"the loss is no number: {back}"
+        run.progress(self.state.step / run.steps, told)
+        if self.writes:  # once, whatever the number of processes
+            warnings.warn(told, PenjingWarning, stacklevel=2)

@@ -18,7 +18,7 @@ from penjing.core.training import to_numpy
 from penjing.training.loop import Run
 from penjing.training.losses import Form, Objective, are_shares, mean_of, total_loss
 from penjing.training.rows import Rows
-from penjing.training.trainer import function_of
+from penjing.training.trainer import digest_model, function_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,9 +277,7 @@ def _digest(trainee: ModuleTrainee, part: Part, key: str, told: tuple[float, ...
     for name, tensor in trainee.module.state_dict().items():
         seen.update(name.encode() + np.ascontiguousarray(to_numpy(tensor)).tobytes())
     for teacher in trainee.teachers:
-        for name, weight in sorted(teacher.model.weights().items()):
-            array = np.ascontiguousarray(weight.tensor.dense())
-            seen.update(repr((name, array.shape, array.dtype.str)).encode() + array.tobytes())
+        digest_model(seen, teacher.model)
     rows = np.ascontiguousarray(part.rows)
     seen.update(part.dataset.digest.encode() + rows.tobytes())
     seen.update(repr((key, told, trainee.settings, trainee.problem.task)).encode())

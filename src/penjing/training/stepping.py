@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
-from penjing.core.errors import ConfigError, TrainingError
+from penjing.core.errors import ConfigError, PenjingWarning, TrainingError
 from penjing.training.augmentation import augmented, blended
 
 if TYPE_CHECKING:
@@ -144,7 +145,10 @@ class Stepper:
             self.pieces *= 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            self.tell(f"the GPU's memory is full: batches are computed in {self.pieces} pieces")
+            told = f"the GPU's memory is full: batches are computed in {self.pieces} pieces"
+            self.tell(told)
+            if self.accelerator.is_main_process:
+                warnings.warn(told, PenjingWarning, stacklevel=2)
 
     def _read(self, rows: Rows, places: list[int]) -> Sample:
         from accelerate.utils import send_to_device

@@ -13,6 +13,7 @@ import torch
 
 from penjing.core.data import Part
 from penjing.core.errors import UnsupportedError
+from penjing.core.model import Exports
 from penjing.core.parametrizations import Encoded
 from penjing.core.processes import is_main
 from penjing.core.training import Function, Moment, Plan, TrainingSettings, Trains
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 TIMED_STEPS = 5
 OVERHEAD = 1.5
 """Time of a whole step over that of its gradients."""
-CHECKPOINTS = 2
+CHECKPOINTS = 3
 """Version of what they hold: others are not taken up."""
 FIRST_ROWS = 8
 """Rows on which a model must give the same in training as in use."""
@@ -200,10 +201,7 @@ class TorchTrainer:
         """Digest all that decides the result of a run."""
         seen = hashlib.sha256()
         for each in (model, *self.teachers):
-            for name, weight in sorted(each.weights().items()):
-                array = np.ascontiguousarray(weight.tensor.dense())
-                told = (name, type(weight.tensor).__name__, array.shape, array.dtype.str)
-                seen.update(repr(told).encode() + array.tobytes())
+            digest_model(seen, each)
         rows = np.ascontiguousarray(self.part.rows)
         seen.update(self.part.dataset.digest.encode() + rows.tobytes())
         told_last = (
@@ -216,6 +214,17 @@ class TorchTrainer:
         )
         seen.update(repr(told_last).encode())
         return seen.hexdigest()
+
+
+def digest_model(seen: hashlib._Hash, model: Model) -> None:
+    """Digest all that decides what a model computes: its graph and its weights."""
+    if isinstance(model.backend, Exports):
+        skeleton = model.backend.template(model.native).skeleton
+        seen.update(repr(len(skeleton)).encode() + skeleton)
+    for name, weight in sorted(model.weights().items()):
+        array = np.ascontiguousarray(weight.tensor.dense())
+        told = (name, type(weight.tensor).__name__, array.shape, array.dtype.str)
+        seen.update(repr(told).encode() + array.tobytes())
 
 
 @dataclass(eq=False)
