@@ -170,8 +170,9 @@ def test_a_loss_that_is_nan_at_high_rates_ends_well(here: Path) -> None:
     """The loop takes smaller rates until it is a number."""
     recipe = "training: {optimizer: sgd, batch_size: 16}\n" + RECIPE.partition("}\n")[2]
     (here / "recipe.yaml").write_text(recipe % (4, 10))
-    code, _, err = penjing("--json")
+    code, _, err = penjing()
     assert code == 0, err
+    assert "Note: the loss is no number: back to step" in err
 
 
 def test_rows_that_are_trained_on_and_judged_by_are_counted(here: Path) -> None:

@@ -248,6 +248,7 @@ def test_what_cannot_be_is_refused(more: dict[str, Any], error: type, said: str)
         taught(**more)
 
 
+@pytest.mark.filterwarnings("ignore:the loss is no number:penjing.PenjingWarning")
 def test_a_loss_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penjing.training.loop.BRAKE", 1.0)
     rows, how = (X, X[:, :1]), {"learning_rate": 10.0, "optimizer": "sgd", "epochs": 20}
