@@ -145,7 +145,7 @@ def test_searches_end_alike(searching: Callable[..., Search]) -> None:
 def test_the_front_holds_what_nothing_beats(searching: Callable[..., Search]) -> None:
     search = searching(max_drop=0.05)
     search.run()
-    front = pareto(search.candidates)
+    front = pareto(search.candidates, search.risk)
     sizes = [c.size_bytes for c in front]
     moved = [c.judgement.divergence for c in front]
     assert sizes == sorted(sizes, reverse=True)

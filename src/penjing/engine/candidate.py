@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penjing.artifact.artifact import Artifact
     from penjing.core.model import Model
     from penjing.core.recipe import Recipe
@@ -54,10 +56,10 @@ class Candidate:
         )
 
 
-def pareto(candidates: list[Candidate]) -> list[Candidate]:
-    """Keep those that no other beats in both bytes and divergence; largest file first."""
+def pareto(candidates: list[Candidate], risk: Callable[[Candidate], float]) -> list[Candidate]:
+    """Keep those that no other beats in both bytes and risk; largest file first."""
     kept: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.size_bytes, c.judgement.divergence)):
-        if not kept or candidate.judgement.divergence < kept[-1].judgement.divergence:
+    for candidate in sorted(candidates, key=lambda c: (c.size_bytes, risk(c))):
+        if not kept or risk(candidate) < risk(kept[-1]):
             kept.append(candidate)
     return kept[::-1]

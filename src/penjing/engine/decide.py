@@ -236,9 +236,10 @@ class Decider:
 
     def _ladder(self) -> list[Candidate]:
         """Order what is worth a test by search data alone: safest (largest) first."""
-        lossy = [c for c in pareto(self.search.candidates) if c.recipe.steps]
+        front = pareto(self.search.candidates, self.search.risk)
+        lossy = [c for c in front if c.recipe.steps]
         worth = [c for c in lossy if self.search.excess(c) <= HOPELESS] or lossy[:1]
-        worth = self._without_gaps(worth)
+        worth = worth if self._learned else self._without_gaps(worth)
         if len(worth) <= LONGEST_LADDER:
             return worth
         # Rungs at even distances: where one fails, the one before it is not much larger.

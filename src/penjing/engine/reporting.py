@@ -127,7 +127,7 @@ def _candidates(
             uppers[outcome.label] = outcome.upper
             if outcome.verdict == "met":
                 passed.add(outcome.label)
-    front = {candidate.label for candidate in pareto(search.candidates)}
+    front = {candidate.label for candidate in pareto(search.candidates, search.risk)}
     header = _header_bytes(decision, artifact)
     confidence = search.budget.confidence or DISPLAY_CONFIDENCE
     return tuple(

@@ -226,6 +226,16 @@ class Search:
             return math.inf if expected > 0 else -math.inf
         return math.log(max(expected, 1e-9) / self.budget.max_drop)
 
+    def risk(self, candidate: Candidate) -> float:
+        """Order candidates by what they may lose, the safest first.
+
+        How far the outputs have moved is hardly noisy; but what has learned from labels moves
+        them for the better, too.  Where there is such a candidate, expected drops decide.
+        """
+        if any(known.learned for known in self.candidates):
+            return self.expected_drop(candidate) if candidate.recipe.steps else -math.inf
+        return candidate.judgement.divergence
+
     def point_estimate(self, candidate: Candidate) -> float:
         """Expect the drop of a candidate on fresh data.
 
