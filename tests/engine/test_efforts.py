@@ -37,7 +37,7 @@ TRAINED = ("trained", "reconstructed")
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Train for a few steps only, on one thread."""
-    monkeypatch.setattr(efforts, "STEPS", 200)
+    monkeypatch.setattr(efforts, "STEPS", (200, 200))
     monkeypatch.setattr(efforts, "MOST_RUNS", 3)
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from penjing.engine.search import Progress, Search
     from penjing.training.trainer import TorchTrainer
 
-STEPS = 5000
-"""Steps of a training run; epochs follow from it and the number of rows."""
+STEPS = (5000, 2500)
+"""Steps of a training run, where rows are many and where they are few; epochs follow."""
 FEWEST_EPOCHS, MOST_EPOCHS = 3.0, 400.0
 BATCHES = (128, 64)
 """Rows of one step: the first where there are many, the second where there are few."""
@@ -40,16 +40,16 @@ MOST_RUNS = 4
 """Training runs of one search."""
 BOLDER = 2.0
 """Factor of the trade-off from one run to the next, while the limit is not between two."""
-FIRST, MOST_FIRST = 0.4, 2.0
+FIRST, MOST_FIRST = 0.3, 2.0
 """Trade-off to begin with, times the number of weights, times the square of the bits that each
 takes after quantizing alone, and at most: what has few bits has many to spare."""
-BEYOND = 3.0
+BEYOND = 2.0
 """Trade-off of the quantization that training begins with, over the boldest within the limit:
 what that loses is won back."""
 CAREFUL = 16.0
 """How much finer than guessed training begins where no loss is allowed."""
-RATES = 0.02
-"""Learning rate, in steps of each weight's grid."""
+RATES = (0.02, 0.01)
+"""Learning rate, in steps of each weight's grid: where rows are many and where they are few."""
 CLOSE = 1.12
 """Factor between two trade-offs, one within the limit and one beyond, at which to stop."""
 TEACHER = (0.0, 0.7, 1.0)
@@ -195,7 +195,7 @@ class _Trained:
         train = {
             "use": "rate_penalized_training",
             "epochs": float(f"{epochs:.4g}"),
-            "learning_rate": RATES,
+            "learning_rate": RATES[self.few],
             "trade_off": float(f"{trade_off:.3g}"),
         }
         recipe = Recipe.from_dict(
@@ -264,7 +264,7 @@ class _Trained:
         return max(1.0, len(self.trainer.part) / self.batch)
 
     def _epochs(self) -> float:
-        return min(max(STEPS / self._steps_per_epoch(), FEWEST_EPOCHS), MOST_EPOCHS)
+        return min(max(STEPS[self.few] / self._steps_per_epoch(), FEWEST_EPOCHS), MOST_EPOCHS)
 
     def _affordable(self, epochs: float, seconds_per_step: float) -> float:
         """Train for a shorter time where time is limited.
