@@ -231,3 +231,20 @@ def test_limited_time_gives_the_same_epochs_at_nearly_the_same_speed() -> None:
     assert {efforts.coarse(epochs) for epochs in speeds} == {16.0}
     for epochs in np.geomspace(0.1, 400, 50):
         assert epochs / 1.42 <= efforts.coarse(float(epochs)) <= epochs * 1.001
+
+
+def test_it_is_said_where_training_was_of_no_use(
+    task: Task, compressed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = penjing.Budget(max_drop=0.02, confidence=None)
+    monkeypatch.setattr(efforts, "MOST_RUNS", 0)
+    result = compressed(budget=budget, effort="train", train=train_rows(task))
+    assert any("nothing was trained" in warning for warning in result.report.warnings)
+    trained = compressed(budget=budget, effort="reconstruct", rows=1000)
+    assert any("nothing was trained" in warning for warning in trained.report.warnings)
+
+
+def test_a_recipe_says_itself_what_is_trained(task: Task, compressed: Run) -> None:
+    recipe = penjing.Recipe.from_dict({"steps": [{"use": "round_to_nearest"}]})
+    with pytest.raises(ConfigError, match="does not go with a recipe"):
+        compressed(recipe=recipe, effort="train", train=train_rows(task))

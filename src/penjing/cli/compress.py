@@ -24,6 +24,7 @@ from penjing.core.budget import (
     parse_size,
 )
 from penjing.core.errors import ConfigError, OutputError
+from penjing.core.model import ACTIVATION_SCALES
 from penjing.core.processes import is_main
 from penjing.core.recipe import LARGEST_SEED, Recipe
 from penjing.engine.job import Effort
@@ -175,7 +176,8 @@ def compress(  # noqa: PLR0913  # one parameter for each option
         typer.Option(
             metavar="FOLDER",
             help="Where unfinished training is kept, for the same command to go on from; the "
-            "output's name with .checkpoints unless given. Removed at the end.",
+            "output's name with .checkpoints unless given. Removed at the end, unless the "
+            "search was cut short.",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -371,3 +373,6 @@ def _tell(
         screen.out.print(f"Report {shlex.quote(str(files.report))}", soft_wrap=True)
     screen.out.print(f"  check it:   penjing verify {written}", soft_wrap=True)
     screen.out.print(f"  plain ONNX: penjing unpack {written} -o plain.onnx", soft_wrap=True)
+    if ACTIVATION_SCALES in result.artifact.tensors:
+        fast = f"penjing unpack {written} --form qdq -o integers.onnx"
+        screen.out.print(f"  in integers, faster: {fast}", soft_wrap=True)

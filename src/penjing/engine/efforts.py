@@ -73,7 +73,13 @@ def check(job: Job) -> None:
             "'train' needs rows to train on",
             "give them with --train (train= in Python), or choose 'reconstruct'",
         )
-    if job.train is not None and job.effort == "post-training" and job.recipe is None:
+    if job.recipe is not None and job.effort != "auto":
+        raise ConfigError(
+            "effort",
+            "does not go with a recipe, whose steps say themselves what is trained",
+            "leave one of them out",
+        )
+    if job.train is not None and job.effort == "post-training":
         raise ConfigError(
             "effort",
             "'post-training' would not use the rows of --train",
@@ -129,6 +135,20 @@ def _train(trained: _Trained) -> None:
     except (TrainingError, UnsupportedError) as error:
         warnings.warn(str(error), PenjingWarning, stacklevel=2)
         trained.search.stopped = FAILED
+
+
+def told(job: Job, search: Search, chosen: Candidate) -> tuple[str, ...]:
+    """Say where training was asked for and the file owes nothing to it."""
+    if job.recipe is not None or job.effort not in {"train", "reconstruct"}:
+        return ()
+    if chosen.recipe.trains:
+        return ()
+    runs = sum(candidate.recipe.trains for candidate in search.candidates)
+    if not runs:
+        why = search.stopped or "nothing may change"
+        return (f"nothing was trained: {why}; the file comes from quantizing alone",)
+    which = "the one training run" if runs == 1 else f"the {runs} training runs"
+    return (f"{which} gave no smaller file within the limits: it comes from quantizing alone",)
 
 
 def met(search: Search) -> bool:
@@ -216,7 +236,7 @@ class _Trained:
         limit = self.search.budget.max_drop
         if limit is None:
             return not self.search.fits(candidate)
-        return self.search.within(candidate, limit)
+        return self.search.expected_drop(candidate) <= limit
 
     def _next(self) -> float | None:
         """Go on beyond what has passed, back from what has not, or between the two."""

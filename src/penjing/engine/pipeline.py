@@ -97,7 +97,7 @@ def compress(job: Job) -> Result:
     if artifact.size_bytes >= before:
         larger = f"the file is no smaller than the model as it came ({before} bytes)"
         told += (f"{larger}: a model so small gains less than its evidence takes",)
-    told += fed_back(original)
+    told += fed_back(original) + efforts.told(job, search, decision.chosen)
     if search.trainer is not None and not search.stopped:
         search.trainer.clear()
     report = reporting.build(
@@ -252,6 +252,8 @@ def _searched(
         else:
             efforts.run(job, search, splits, trainer)
     except KeyboardInterrupt:
+        if job.recipe is not None:  # what was asked for is not there: there is no result
+            raise
         search.stopped = "the search was interrupted"
         job.progress("interrupted", 1.0, "keeping the best result so far")
     except _TimeIsUp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -271,4 +272,8 @@ def _environment() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
+    torch = sys.modules.get("torch")
+    if torch is not None:  # something may have been trained
+        found["torch"] = version("torch")
+        found["training threads"] = str(torch.get_num_threads())
     return found

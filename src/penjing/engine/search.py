@@ -255,8 +255,6 @@ class Search:
 
     def within(self, candidate: Candidate, limit: float) -> bool:
         """Tell whether neither the expected nor the counted drop exceeds a limit."""
-        if candidate.learned:
-            return self.expected_drop(candidate) <= limit
         estimate = self.point_estimate(candidate)
         if self.budget.confidence is None:
             estimate += self._allowance(candidate)
