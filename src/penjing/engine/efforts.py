@@ -43,6 +43,8 @@ BOLDER = 2.0
 FIRST, MOST_FIRST = 0.3, 2.0
 """Trade-off to begin with, times the number of weights, times the square of the bits that each
 takes after quantizing alone, and at most: what has few bits has many to spare."""
+UNKNOWN_FIRST = 1.0
+"""The same where quantizing alone was not tried."""
 BEYOND = 2.0
 """Trade-off of the quantization that training begins with, over the boldest within the limit:
 what that loses is won back."""
@@ -250,9 +252,10 @@ class _Trained:
         weights = self.search.model.weights().values()
         count = max(sum(w.tensor.dense().size for w in weights if w.is_float), 1)
         lossy = [c for c in self.search.candidates if c.recipe.steps and not c.recipe.trains]
-        largest = max((c.size_bytes for c in lossy), default=count // 8)
+        if not lossy:
+            return UNKNOWN_FIRST / count
         within = [c.size_bytes for c in lossy if self._passes(c)]
-        bits = 8 * min(within, default=largest) / count
+        bits = 8 * min(within, default=max(c.size_bytes for c in lossy)) / count
         return min(FIRST / bits**2, MOST_FIRST) / count
 
     @property
