@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 import warnings
 from dataclasses import FrozenInstanceError, fields
 from typing import TYPE_CHECKING, Any
@@ -14,6 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from penjing.cli.techniques import setting_helps
 from penjing.core.architecture import InputKind, ModelTemplate, Problem, Task
 from penjing.core.errors import ConfigError
 from penjing.core.fields import bounds, choices
@@ -213,16 +211,7 @@ def test_settings_are_few_and_explained(name: str) -> None:
     assert template.__doc__
     assert "References:" in template.__doc__
     assert len(fields(template)) <= 8
-    (node,) = ast.parse(textwrap.dedent(inspect.getsource(template))).body
-    assert isinstance(node, ast.ClassDef)
-    explained = {
-        field.target.id
-        for field, below in zip(node.body, node.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(below, ast.Expr)
-        and isinstance(below.value, ast.Constant)
-    }
+    explained = setting_helps(template).keys()
     assert {field.name for field in fields(template)} <= explained
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from penjing.cli.screen import Screen
+    from penjing.core.registry import Registry
     from penjing.core.technique import Technique
 
 
@@ -27,22 +29,39 @@ def show(screen: Screen, name: str | None) -> None:
     Raises:
         ConfigError: there is no technique of this name.
     """
+    show_family(screen, TECHNIQUES, name, (describe, _list, _detail))
+
+
+Describe = Callable[[str, Any], dict[str, Any]]
+List = Callable[["Screen", list[dict[str, Any]]], None]
+Detail = Callable[["Screen", dict[str, Any]], None]
+
+
+def show_family(
+    screen: Screen, family: Registry, name: str | None, ways: tuple[Describe, List, Detail]
+) -> None:
+    """List the plug-ins of a family, or describe one, in the family's own ways.
+
+    Raises:
+        ConfigError: there is no plug-in of this name.
+    """
+    describe_one, list_all, detail = ways
+    plural = f"{family.noun}s"
     if name is None:
-        found = [describe(known, TECHNIQUES.load(known)) for known in TECHNIQUES.names()]
+        found = [describe_one(known, family.load(known)) for known in family.names()]
     else:
         try:
-            found = [describe(name, TECHNIQUES.load(name))]
+            found = [describe_one(name, family.load(name))]
         except ConfigError as error:
-            raise ConfigError(
-                "techniques", f"no technique is called {name!r}", error.hint
-            ) from None
-    screen.json({"techniques": found})
+            problem = f"no {family.noun} is called {name!r}"
+            raise ConfigError(plural, problem, error.hint) from None
+    screen.json({plural: found})
     if not screen.talks:
         return
     if name is None:
-        _list(screen, found)
+        list_all(screen, found)
     else:
-        _detail(screen, found[0])
+        detail(screen, found[0])
 
 
 def describe(name: str, technique: type[Technique]) -> dict[str, Any]:

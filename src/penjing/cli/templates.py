@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penjing.cli.screen import printable, table
-from penjing.cli.techniques import described, flowing, settings_table
-from penjing.core.errors import ConfigError
+from penjing.cli.techniques import described, flowing, settings_table, show_family
 from penjing.core.registry import TEMPLATES
 
 if TYPE_CHECKING:
@@ -20,22 +19,7 @@ def show(screen: Screen, name: str | None) -> None:
     Raises:
         ConfigError: there is no template of this name.
     """
-    if name is None:
-        found = [describe(known, TEMPLATES.load(known)) for known in TEMPLATES.names()]
-    else:
-        try:
-            found = [describe(name, TEMPLATES.load(name))]
-        except ConfigError as error:
-            raise ConfigError(
-                "templates", f"no template is called {name!r}", error.hint
-            ) from None
-    screen.json({"templates": found})
-    if not screen.talks:
-        return
-    if name is None:
-        _list(screen, found)
-    else:
-        _detail(screen, found[0])
+    show_family(screen, TEMPLATES, name, (describe, _list, _detail))
 
 
 def describe(name: str, template: type[ModelTemplate]) -> dict[str, Any]:

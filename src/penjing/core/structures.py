@@ -332,9 +332,14 @@ def _contract(cube: Array, outputs: Array, inputs: Array) -> Array:
     return product
 
 
-def is_pruned(tensor: Tensor) -> bool:
-    """Tell whether an encoding says which elements are zero: a mask or an N:M pattern."""
-    return isinstance(tensor, Bitmask | NMSparse)
+def pruned_mask(tensor: Tensor) -> Array | None:
+    """Give ones where a pruned weight is not zero, float32; None where nothing was pruned.
+
+    Pruned is what has a mask or an N:M pattern.
+    """
+    if not isinstance(tensor, Bitmask | NMSparse):
+        return None
+    return np.asarray(tensor.dense() != 0, np.float32)
 
 
 def selected(tensor: Tensor, where: Array) -> Tensor:

@@ -54,9 +54,11 @@ RATES = (0.02, 0.01)
 """Learning rate, in steps of each weight's grid: where rows are many and where they are few."""
 CLOSE = 1.12
 """Factor between two trade-offs, one within the limit and one beyond, at which to stop."""
-TEACHER = (0.0, 0.7, 1.0)
-"""Share of the original's word beside labels: where rows are many, where they are so few that
-labels alone would be learned by heart, and where few images are blended to make them more."""
+TEACHER = (0.0, 0.7)
+"""Share of the original's word beside labels: where rows are many, and where they are so few
+that labels alone would be learned by heart."""
+TEACHER_OF_BLENDS = 1.0
+"""The same where images are blended: such have no labels."""
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
@@ -123,11 +125,11 @@ def run(job: Job, search: Search, splits: Splits, trainer: TorchTrainer | None) 
     if enough or search.stopped or trainer is None:
         return
     if job.effort in {"auto", "reconstruct"}:
-        _train(_Trained(job, search, splits, unlabelled(trainer), labelled=False))
+        _train(_Trained(search, splits, unlabelled(trainer), labelled=False))
     if job.train is not None and job.effort != "reconstruct" and not search.stopped:
         if job.effort == "auto" and met(search):
             return
-        _train(_Trained(job, search, splits, trainer, labelled=True))
+        _train(_Trained(search, splits, trainer, labelled=True))
 
 
 def _train(trained: _Trained) -> None:
@@ -166,7 +168,6 @@ def met(search: Search) -> bool:
 class _Trained:
     """Looks for the boldest trade-off of rate-penalised training."""
 
-    job: Job
     search: Search
     splits: Splits
     trainer: TorchTrainer
@@ -224,14 +225,18 @@ class _Trained:
             {
                 "seed": self.search.seed,
                 "training": {"batch_size": self.batch, **changes},
-                "distillation": {
-                    "weight": TEACHER[2 * changes.get("blend", False) or self.few]
-                },
+                "distillation": {"weight": self._teacher(blends="blend" in changes)},
                 "steps": [quantize, train],
             }
         )
         kind = "trained" if self.labelled else "reconstructed"
         return self.search.attempt(recipe, f"{kind} {trade_off:.3g}")
+
+    def _teacher(self, *, blends: bool) -> float:
+        """Share of the original's word in the loss."""
+        if blends:
+            return TEACHER_OF_BLENDS
+        return TEACHER[self.few]
 
     def _passes(self, candidate: Candidate) -> bool:
         """Tell whether a candidate is within the limit; with one on size alone, above it."""

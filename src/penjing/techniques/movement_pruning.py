@@ -3,71 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from penjing.core.fields import Range
-from penjing.core.model import MATRIX_KINDS
 from penjing.core.parametrizations import Encoded
-from penjing.core.technique import Context, TrainingTechnique
 from penjing.core.tensors import like
 from penjing.core.training import straight_through
-from penjing.techniques.support.masks import Growth, Masked, masked, ranked_together
+from penjing.techniques.support.masks import GrowingPruning, Masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penjing.core.model import Weight
     from penjing.core.tensors import Array
-    from penjing.core.training import Joint, Parametrization
 
 __all__ = ["MovementPruning"]
 
-Scope = Literal["layer", "model"]
 LAST = 1e9
 """Below every score."""
 SCORE_RATE = 10.0
 """Learning rate of scores, relative to that of weights."""
-
-
-@dataclass(frozen=True)
-class MovementPruning(TrainingTechnique):
-    """Prune the weights that training moves towards zero, whatever their size.
-
-    Each weight has a score, which a straight-through gradient lowers when the weight shrinks
-    and raises when it grows; the lowest scores are pruned, and may come back.  Made for
-    fine-tuning, where a large weight may be a relic of what the model was trained for before.
-    Factors of low-rank weights are trained, not pruned.
-
-    References:
-        Sanh, Wolf, Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020.
-    """
-
-    kinds = MATRIX_KINDS
-
-    sparsity: Annotated[float, Range(0.0, 1.0)] = 0.8
-    """Share of the weights that is zero in the end."""
-    ends_at: Annotated[float, Range(0.0, 1.0)] = 0.7
-    """Share of the run after which the masks stay as they are."""
-    scope: Scope = "layer"
-    """What the share is counted in: each ``layer``, or the whole ``model`` at once."""
-
-    @property
-    def settled(self) -> float:
-        """Share of the run after which everything to be pruned is."""
-        return self.ends_at
-
-    def parametrize(self, weight: Weight, context: Context) -> Parametrization:
-        """Give each weight a score beside it."""
-        del context
-        growth = Growth(self.sparsity, self.ends_at)
-        return masked(weight.tensor, Scored, growth, together=self.scope == "model")
-
-    def joint(self, parametrizations: Mapping[str, Parametrization]) -> Joint | None:
-        """Rank the scores of all layers together, where that is the scope."""
-        return ranked_together(parametrizations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +51,22 @@ class Scored(Masked):
         xp = array_namespace(held["scores"])
         first = like(held["scores"], (self.encoding.dense() == 0).astype(np.float32))
         return xp.reshape(held["scores"] - LAST * first, (-1,))
+
+
+@dataclass(frozen=True)
+class MovementPruning(GrowingPruning):
+    """Prune the weights that training moves towards zero, whatever their size.
+
+    Each weight has a score, which a straight-through gradient lowers when the weight shrinks
+    and raises when it grows; the lowest scores are pruned, and may come back.  Made for
+    fine-tuning, where a large weight may be a relic of what the model was trained for before.
+    Factors of low-rank weights are trained, not pruned.
+
+    References:
+        Sanh, Wolf, Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020.
+    """
+
+    masks = Scored
+
+    ends_at: Annotated[float, Range(0.0, 1.0)] = 0.7
+    """Share of the run after which the masks stay as they are."""

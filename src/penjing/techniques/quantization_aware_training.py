@@ -12,7 +12,7 @@ from penjing.core.errors import ConfigError, UnsupportedError
 from penjing.core.fields import Range
 from penjing.core.model import ACTIVATION_SCALES, MATRIX_KINDS, Model, QuantizesActivations
 from penjing.core.parametrizations import STEP_RATE, Encoded, fake_quantized
-from penjing.core.structures import LowRank, Tucker, is_pruned
+from penjing.core.structures import LowRank, Tucker, pruned_mask
 from penjing.core.technique import Context, TrainingTechnique
 from penjing.core.tensors import Affine, Dense
 from penjing.core.training import Parametrization
@@ -160,9 +160,8 @@ class Stepped(Parametrization):
 
     def buffers(self) -> Mapping[str, Array]:
         """Hold what an earlier pruning has left."""
-        if not is_pruned(self.source):
-            return {}
-        return {"mask": (self.source.dense() != 0).astype(np.float32)}
+        mask = pruned_mask(self.source)
+        return {} if mask is None else {"mask": mask}
 
     def rates(self) -> Mapping[str, float]:
         """Change steps slowly: a step moves all of its weights."""

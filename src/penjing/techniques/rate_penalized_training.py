@@ -12,7 +12,7 @@ from array_api_compat import array_namespace
 
 from penjing.core.fields import Range
 from penjing.core.model import LayerKind
-from penjing.core.structures import is_pruned
+from penjing.core.structures import pruned_mask
 from penjing.core.technique import Context, TrainingTechnique
 from penjing.core.tensors import Affine, like
 from penjing.core.training import Moment, Parametrization, straight_through, to_numpy
@@ -134,8 +134,9 @@ class Coded(Parametrization):
         found["first"] = np.ones(self.values.shape, np.float32)
         found["further"] = np.ones(SIZES, np.float32)
         found["saved"] = np.zeros((), np.float32)
-        if is_pruned(self.source.tensor):
-            found["mask"] = (self.values != 0).astype(np.float32)
+        mask = pruned_mask(self.source.tensor)
+        if mask is not None:
+            found["mask"] = mask
         return found
 
     def _shape_of(self, axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -155,8 +155,7 @@ class TorchTrainer:
         labels = self.part.labels
         made = Objective.of(outputs, batch.labels, self.part.dataset.source)
         if labels is not None:
-            name = next(iter(outputs)) if made.output not in outputs else made.output
-            made.check(outputs[name], labels, self.part.dataset.labels_where)
+            made.check(outputs[made.output], labels, self.part.dataset.labels_where)
         return made
 
     def check(self, model: Model) -> None:
@@ -250,8 +249,8 @@ class _Student:
         if labels is None or asked:
             with torch.no_grad():
                 given = [
-                    each({}, inputs, watch=self.features if first else ())
-                    for first, each in _first_of(self.teachers)
+                    each({}, inputs, watch=() if number else self.features)
+                    for number, each in enumerate(self.teachers)
                 ]
                 teacher = mean_of(self.objective, given)
         detach = self.features if distillation.local else ()
@@ -272,10 +271,6 @@ class _Student:
     def after(self, moment: Moment, pace: Pace) -> None:
         self.module.shrink(moment, pace)
         self.module.update(moment)
-
-
-def _first_of(functions: list[Function]) -> list[tuple[bool, Function]]:
-    return [(number == 0, each) for number, each in enumerate(functions)]
 
 
 def function_of(model: Model) -> Function:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from array_api_compat import array_namespace
 
+from penjing.core.fields import Range
+from penjing.core.model import MATRIX_KINDS
 from penjing.core.parametrizations import Encoded
 from penjing.core.structures import LowRank, Tucker, zeroed
+from penjing.core.technique import Context, TrainingTechnique
 from penjing.core.training import stop_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from penjing.core.model import Weight
     from penjing.core.tensors import Array, Tensor
     from penjing.core.training import Joint, Moment, Parametrization
 
+Scope = Literal["layer", "model"]
 UPDATES = 100
 """Times at which the masks change, at most."""
 
@@ -81,11 +86,37 @@ class Masked(Encoded):
         return zeroed(super().tensor(held), held["mask"] != 0)
 
 
-def masked(tensor: Tensor, made: type[Masked], growth: Growth, *, together: bool) -> Encoded:
-    """Give a mask to what has elements; factors of low rank are trained, not pruned."""
-    if isinstance(tensor, LowRank | Tucker):
-        return Encoded(tensor)
-    return made(tensor, growth, together)
+@dataclass(frozen=True)
+class GrowingPruning(TrainingTechnique):
+    """What techniques share whose masks grow while the model trains: all but the merit."""
+
+    kinds = MATRIX_KINDS
+    masks: ClassVar[type[Masked]] = Masked
+    """How a weight is masked, and by what merit."""
+
+    sparsity: Annotated[float, Range(0.0, 1.0)] = 0.8
+    """Share of the weights that is zero in the end."""
+    ends_at: Annotated[float, Range(0.0, 1.0)] = 0.5
+    """Share of the run after which no more weights are pruned."""
+    scope: Scope = "layer"
+    """What the share is counted in: each ``layer``, or the whole ``model`` at once."""
+
+    @property
+    def settled(self) -> float:
+        """Share of the run after which everything to be pruned is."""
+        return self.ends_at
+
+    def parametrize(self, weight: Weight, context: Context) -> Parametrization:
+        """Mask what has elements; factors of low rank are trained, not pruned."""
+        del context
+        if isinstance(weight.tensor, LowRank | Tucker):
+            return Encoded(weight.tensor)
+        growth = Growth(self.sparsity, self.ends_at)
+        return self.masks(weight.tensor, growth, together=self.scope == "model")
+
+    def joint(self, parametrizations: Mapping[str, Parametrization]) -> Joint | None:
+        """Rank the weights of all layers together, where that is the scope."""
+        return ranked_together(parametrizations)
 
 
 def ranked_together(parametrizations: Mapping[str, Parametrization]) -> Joint | None:
