@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -106,17 +106,12 @@ def compress(case: Case, seed: int, **options: Any) -> tuple[Result, Row]:
     return result, row
 
 
-def seeded(name: str, seed: int) -> penjing.Recipe:
-    """Load a recipe that ships, with a seed in place of its own, which would win otherwise."""
-    return replace(penjing.Recipe.load(RECIPES / name), seed=seed)
-
-
 def by_recipe(case: Case, seed: int) -> Row:
     """Apply a recipe that ships; nothing is chosen."""
     _, row = compress(
         case,
         seed,
-        recipe=seeded(case.settings["recipe"], seed),
+        recipe=RECIPES / case.settings["recipe"],
         train=as_data(load_train(case.dataset)),
         budget=penjing.Budget(max_drop=0.5, confidence=None),
     )
@@ -137,7 +132,7 @@ def in_integers(case: Case, seed: int) -> Row:
     result, row = compress(
         case,
         seed,
-        recipe=seeded("w4a8.yaml", seed),
+        recipe=RECIPES / "w4a8.yaml",
         train=as_data(load_train(case.dataset)),
         budget=penjing.Budget(max_drop=0.5, confidence=None),
     )

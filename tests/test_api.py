@@ -311,6 +311,17 @@ def test_the_command_that_makes_it_again_has_every_setting(tmp_path: Path) -> No
     assert penjing.compress(model, data, test=test, **options).report.reproduce == ""
 
 
+def test_a_seed_takes_the_place_of_that_of_the_recipe() -> None:
+    recipe = penjing.Recipe.from_dict({"seed": 3, "steps": [{"use": "round_to_nearest"}]})
+
+    def seed_of(**options: Any) -> object:
+        made = penjing.compress(mlp(), DATA, budget=POINT, recipe=recipe, **options)
+        return made.artifact.header["recipe"]["seed"]
+
+    assert seed_of() == 3
+    assert seed_of(seed=5) == 5
+
+
 # --- scikit-learn -------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -102,7 +103,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     checkpoints: str | Path | None = None,
     target: str | None = None,
     recipe: Recipe | str | Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     time_limit_s: float | None = None,
     strict: bool = False,
     allow_missing: bool = False,
@@ -129,7 +130,8 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
             there, to the same result.
         target: name of the label column of tables.
         recipe: steps to apply instead of searching, or the path of their YAML file.
-        seed: of every random choice; the same seed gives the same file.
+        seed: of every random choice; the same seed gives the same file.  0, or the recipe's
+            own, unless given.
         time_limit_s: seconds after which the search ends with the best it has.
         strict: refuse a result in which something large was left uncompressed.
         allow_missing: accept missing values in tables.
@@ -146,6 +148,9 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     from penjing.engine.placing import placing
 
     budget, steps = _checked_budget(budget), _read_recipe(recipe)
+    if steps is not None and seed is not None:
+        steps = replace(steps, seed=seed)
+    chosen_seed = seed if seed is not None else 0 if steps is None else steps.seed
     rows, calibration, test = [
         None if given is None else gathered(given) for given in (data, calibration, test)
     ]
@@ -168,7 +173,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         metric=metric,
         budget=budget,
         recipe=steps,
-        seed=seed,
+        seed=chosen_seed,
         time_limit_s=time_limit_s,
         strict=strict,
         reproduce=_command(
@@ -184,7 +189,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
             },
             budget,
             steps,
-            seed,
+            chosen_seed,
             allow_missing=allow_missing,
         ),
         progress=progress,

@@ -37,6 +37,13 @@ def to_module(compressed: Result | Artifact | str | Path, module: Any) -> Any:
     """
     if isinstance(compressed, Result):
         compressed = compressed.artifact
+    if not isinstance(compressed, Artifact | str | Path):
+        got = type(compressed).__name__
+        raise ModelError(
+            "compressed",
+            f"must be what compress() gave, or the path of its file, got {got}",
+            "give the path of the .penjing file",
+        )
     artifact = compressed if isinstance(compressed, Artifact) else Artifact.load(compressed)
     return BACKENDS.load("pytorch")().with_weights_of(module, artifact.onnx_bytes())
 

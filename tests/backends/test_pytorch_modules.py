@@ -103,6 +103,8 @@ def test_weights_do_not_go_into_another_module() -> None:
         penjing.to_module(packed(toy("conv")), other)
     with pytest.raises(UnsupportedError, match="is no PyTorch module"):
         penjing.to_module(packed(toy("conv")), "module")
+    with pytest.raises(ModelError, match=r"what compress\(\) gave, or the path of its file"):
+        penjing.to_module(object(), other)  # type: ignore[arg-type]
 
 
 def test_computed_weights_have_no_place() -> None:

@@ -66,6 +66,11 @@ def test_a_table_is_enough(penjing: Run) -> None:
     assert done.code == 0, done.err
     assert done.json["task"] == "regression"
     assert done.json["metric"] == "rmse"
+    done = penjing(
+        *("train", "linear_regression", "--train", "table.csv", "--target", "sold"),
+        *("--epochs", 2, "-o", "base.onnx"),
+    )
+    assert "penjing compress base.onnx --data val.csv --target sold" in done.out
 
 
 @pytest.mark.parametrize(

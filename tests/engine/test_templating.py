@@ -9,7 +9,7 @@ import pytest
 
 from penjing.core.architecture import Problem, Task
 from penjing.core.data import Part, describe_data
-from penjing.core.errors import ConfigError, DataError
+from penjing.core.errors import ConfigError, DataError, PenjingWarning
 from penjing.core.model import Port
 from penjing.engine import templating
 from penjing.engine.templating import check_labels, make_template, open_for, pose, targets
@@ -242,6 +242,15 @@ def test_labels_of_no_use_are_refused(
     labels = None if y is None else np.array(y)
     with pytest.raises(DataError, match=message):
         posed(name, (RNG.normal(size=x), labels))
+
+
+def test_a_class_of_a_single_row_is_pointed_out(recwarn: pytest.WarningsRecorder) -> None:
+    x = RNG.normal(size=(61, 3))
+    posed("mlp", (x[:60], classes(60)))
+    posed("mlp", (x[:4], classes(4)))
+    assert not recwarn.list, "few rows of each class are no surprise"
+    with pytest.warns(PenjingWarning, match="class 3 has a single row, most others 20: a slip"):
+        posed("mlp", (x, np.append(classes(60), 3)))
 
 
 def test_labels_beyond_the_training_rows_are_refused() -> None:

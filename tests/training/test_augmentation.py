@@ -107,3 +107,16 @@ def test_blending_is_decided_by_the_seed() -> None:
     images = torch.rand(8, 1, 3, 3)
     assert torch.equal(blend(images)["x"], blend(images)["x"])
     assert not torch.equal(blend(images)["x"], blend(images, seed=1)["x"])
+
+
+def test_images_lie_channels_last_and_stay_what_they_are() -> None:
+    """The layout in memory is the convolutions' own, with and without changes."""
+    from penjing.training.augmentation import channels_last
+
+    images, rows = torch.rand(3, 2, 5, 5), torch.rand(3, 7)
+    laid = channels_last({"x": images, "rows": rows})
+    assert torch.equal(laid["x"], images)
+    assert laid["rows"] is rows
+    moved = changed(laid["x"], 1, mirror=True)
+    for each in (laid["x"], moved):
+        assert each.is_contiguous(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated
@@ -231,8 +231,6 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     files.check()
     folder = checkpoints or target_file.with_name(f"{target_file.name}.checkpoints")
     steps = None if recipe is None else Recipe.load(recipe)
-    if steps is not None and seed is not None:
-        steps = replace(steps, seed=seed)
     chosen_seed = seed if seed is not None else steps.seed if steps is not None else 0
     budget = _budget(max_drop, max_size, confidence)
     limit_s = None if time_limit is None else parse_duration(time_limit, "--time-limit")

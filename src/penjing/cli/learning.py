@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,7 +154,25 @@ def check_files(
     paths.check_output(output, "--output", (train, data, *others))
 
 
-def tell(screen: Screen, made: Learned, output: Path, more: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class RowFiles:
+    """The files of rows that were given."""
+
+    train: Path
+    data: Path | None
+    target: str | None
+
+    @property
+    def next(self) -> str:
+        """What is to follow ``--data`` in a command that goes on with the model."""
+        rows = self.data or Path(f"val{self.train.suffix or '.npz'}")
+        target = "" if self.target is None else f" --target {shlex.quote(self.target)}"
+        return shlex.quote(str(rows)) + target
+
+
+def tell(
+    screen: Screen, made: Learned, output: Path, rows: RowFiles, more: Mapping[str, Any]
+) -> None:
     """Say what came out."""
     found = {**more, **made.to_dict(), "output": str(output), "exit_code": 0}
     screen.json(found)
@@ -174,5 +193,5 @@ def tell(screen: Screen, made: Learned, output: Path, more: Mapping[str, Any]) -
     written = shlex.quote(str(output))
     screen.out.print(f"Saved {written} ({size(made.size_bytes)})", soft_wrap=True)
     screen.out.print(
-        f"  compress it: penjing compress {written} --data val.npz", soft_wrap=True
+        f"  compress it: penjing compress {written} --data {rows.next}", soft_wrap=True
     )

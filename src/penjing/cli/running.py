@@ -208,7 +208,8 @@ def _as_typed(where: str) -> str:
 def _usage(error: Any) -> tuple[str, str, str]:
     """Say what is wrong with the arguments, and where the help is."""
     command = error.ctx.command_path if error.ctx is not None else "penjing"
-    return command, error.format_message(), f"see '{command} --help'"
+    told = error.format_message().replace("Value error, ", "")  # a validator's own word
+    return command, told, f"see '{command} --help'"
 
 
 def _apology(error: Exception) -> tuple[str, str]:

@@ -153,6 +153,7 @@ def train(  # noqa: PLR0913  # one parameter for each option
         screen,
         made,
         output,
+        learning.RowFiles(train, data, target),
         {
             "template": template,
             "settings": settings,

@@ -109,5 +109,6 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
             progress=progress,
         )
     made.save(output)
-    learning.tell(screen, made, output, {"model": str(model), "seed": seed})
+    rows = learning.RowFiles(train, data, target)
+    learning.tell(screen, made, output, rows, {"model": str(model), "seed": seed})
     return MET

@@ -17,6 +17,7 @@ import numpy as np
 
 from penjing.core.errors import ConfigError, PenjingWarning, TrainingError, UnsupportedError
 from penjing.core.metric import decide
+from penjing.core.model import LayerKind
 from penjing.core.processes import processes
 from penjing.core.recipe import Recipe
 from penjing.engine.training import unlabelled
@@ -176,8 +177,10 @@ class _Trained:
     beyond: list[float] = field(default_factory=list, init=False)
 
     def run(self) -> None:
-        epochs, changes = self._epochs(), self._augmentation()
-        seconds = self.trainer.seconds_per_step(self.search.model)
+        sections, epochs = self._sections(), self._epochs()
+        settings = self._recipe(0.0, epochs, sections).settings
+        trainer = self.trainer.configured(settings, self.search.seed)
+        seconds = trainer.seconds_per_step(self.search.model)
         epochs = self._affordable(epochs, seconds)
         minutes = seconds * epochs * self._steps_per_epoch() / 60
         self.search.progress(
@@ -190,7 +193,9 @@ class _Trained:
             if self.search.out_of_time:
                 return
             self.search.trainer = replace(self.trainer, progress=self._of_run(number))
-            candidate = self._try(trade_off, epochs, changes)
+            kind = "trained" if self.labelled else "reconstructed"
+            recipe = self._recipe(trade_off, epochs, sections)
+            candidate = self.search.attempt(recipe, f"{kind} {trade_off:.3g}")
             (self.within if self._passes(candidate) else self.beyond).append(trade_off)
             drop = candidate.judgement.drop
             self.search.progress(
@@ -212,7 +217,7 @@ class _Trained:
 
         return tell
 
-    def _try(self, trade_off: float, epochs: float, changes: dict[str, Any]) -> Candidate:
+    def _recipe(self, trade_off: float, epochs: float, sections: dict[str, Any]) -> Recipe:
         """Quantize finely, for steps to begin with, then train."""
         quantize = {"use": "rate_distortion", "sequential": False, "trade_off": self.start}
         train = {
@@ -221,16 +226,30 @@ class _Trained:
             "learning_rate": RATES[self.few],
             "trade_off": float(f"{trade_off:.3g}"),
         }
-        recipe = Recipe.from_dict(
-            {
-                "seed": self.search.seed,
-                "training": {"batch_size": self.batch, **changes},
-                "distillation": {"weight": self._teacher(blends="blend" in changes)},
-                "steps": [quantize, train],
-            }
+        return Recipe.from_dict(
+            {"seed": self.search.seed, **sections, "steps": [quantize, train]}
         )
-        kind = "trained" if self.labelled else "reconstructed"
-        return self.search.attempt(recipe, f"{kind} {trade_off:.3g}")
+
+    def _sections(self) -> dict[str, Any]:
+        """Give the sections of a recipe that say how to train."""
+        training = {
+            "batch_size": self.batch,
+            "precision": self._precision(),
+            **self._augmentation(),
+        }
+        weight = self._teacher(blends="blend" in training)
+        return {"training": training, "distillation": {"weight": weight}}
+
+    def _precision(self) -> str:
+        """Choose bfloat16 to tell classes by convolutions, where it is faster.
+
+        Decisions hardly need more; the weights themselves stay float32.
+        """
+        from penjing.training.surroundings import fast_in_bfloat16
+
+        kinds = {weight.kind for weight in self.search.model.weights().values()}
+        suits = LayerKind.CONV in kinds and self.trainer.objective.classes > 0
+        return "bfloat16" if suits and fast_in_bfloat16() else "float32"
 
     def _teacher(self, *, blends: bool) -> float:
         """Share of the original's word in the loss."""
@@ -309,7 +328,8 @@ class _Trained:
     def _augmentation(self) -> dict[str, Any]:
         """Change images in the ways that the original does not mind; blend them if few."""
         found = kept_by(self.search.model, self.splits)
-        if found and (self.few or not self.labelled):
+        # Blends have no labels, and only labels teach a model to lose nothing.
+        if found and (self.few or not self.labelled) and self.search.budget.max_drop != 0:
             found["blend"] = True
         return found
 

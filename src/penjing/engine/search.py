@@ -110,7 +110,6 @@ class Search:
         judgement = self.judge.judge(Running(compressed.decoded()))
         seconds = time.monotonic() - started
         self.slowest = max(self.slowest, seconds)
-        learned = recipe.trains and self.trainer is not None and self.trainer.has_labels
         candidate = Candidate(
             label,
             recipe,
@@ -118,7 +117,7 @@ class Search:
             artifact,
             judgement,
             seconds,
-            learned=learned,
+            learned=recipe.trains,
             rebuilt=compressed.native is not self.model.native,
         )
         self.candidates.append(candidate)
@@ -229,8 +228,8 @@ class Search:
     def risk(self, candidate: Candidate) -> float:
         """Order candidates by what they may lose, the safest first.
 
-        How far the outputs have moved is hardly noisy; but what has learned from labels moves
-        them for the better, too.  Where there is such a candidate, expected drops decide.
+        How far the outputs have moved is hardly noisy; but training moves them for the better,
+        too.  Where there is such a candidate, expected drops decide.
         """
         if any(known.learned for known in self.candidates):
             return self.expected_drop(candidate) if candidate.recipe.steps else -math.inf
@@ -243,8 +242,8 @@ class Search:
         favours the lucky.  Where the model gives probabilities, they tell what to expect
         (``penjing.engine.expectation``).  Elsewhere the drop is taken proportional to the
         divergence, which is hardly noisy, with the factor that fits all candidates so far.
-        What has learned from labels may know better than the original: there, only counting
-        is fair.
+        What was trained decides otherwise far more often than it loses, even where it has
+        learned from the original's outputs alone: there, only counting is fair.
         """
         judgement = candidate.judgement
         if candidate.learned:

@@ -7,6 +7,7 @@ then show is a ``Problem`` (``pose``); and the problem says what a batch is to b
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from difflib import get_close_matches
 from os import PathLike
@@ -16,7 +17,7 @@ import numpy as np
 
 from penjing.core.architecture import IMAGE_RANK, InputKind, Problem, Task
 from penjing.core.data import describe_data, gathered, open_data
-from penjing.core.errors import ConfigError, DataError
+from penjing.core.errors import ConfigError, DataError, PenjingWarning
 from penjing.core.metric import is_one_hot
 from penjing.core.model import Port
 from penjing.core.registry import TEMPLATES
@@ -36,6 +37,8 @@ MOST_CLASSES = 1 << 20
 MOST_TOKENS = 1 << 24
 EASILY_UNUSED = 1024
 """More classes than this, most of them without a row, are no classes."""
+MANY_OF_A_CLASS = 10
+"""Rows that most classes have, for one of a single row to be a surprise."""
 NUMBERING = "number them from 0: y = np.unique(y, return_inverse=True)[1]"
 
 
@@ -184,7 +187,24 @@ def count_classes(part: Part) -> int:
             f"{largest}",
             f"{NUMBERING}; or give values to predict as floats: y = y.astype(float)",
         )
+    _warn_of_strays(labels, where)
     return largest + 1
+
+
+def _warn_of_strays(labels: Array, where: str) -> None:
+    """Warn of classes that may be slips: of a single row, where most have many."""
+    classes, counts = np.unique(labels, return_counts=True)
+    strays = classes[counts == 1]
+    if len(strays) and np.median(counts) >= MANY_OF_A_CLASS:
+        many = len(strays) > 1
+        warnings.warn(
+            f"{where}: class{'es' if many else ''} {', '.join(map(str, strays[:5]))}"
+            f"{' and more' if len(strays) > 5 else ''} "  # noqa: PLR2004  # those shown
+            f"{'have' if many else 'has'} a single row{' each' if many else ''}, most others "
+            f"{np.median(counts):g}: a slip?",
+            PenjingWarning,
+            stacklevel=2,
+        )
 
 
 def class_numbers(labels: Array, where: str) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 
 from penjing.core.errors import ConfigError, PenjingWarning, TrainingError
-from penjing.training.augmentation import augmented, blended
+from penjing.training.augmentation import augmented, blended, channels_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +162,12 @@ class Stepper:
         generator = torch.Generator().manual_seed(mixed(self.seed + 1, step))
         shift, mirror = self.settings.shift, self.settings.mirror
         changed = augmented(
-            inputs, shift, generator, mirror=mirror, batch=rows, first=min(first, rows - 1)
+            channels_last(inputs),
+            shift,
+            generator,
+            mirror=mirror,
+            batch=rows,
+            first=min(first, rows - 1),
         )
         if not self.settings.blend:
             return changed, labels

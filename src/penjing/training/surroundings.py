@@ -55,6 +55,14 @@ def accelerated(precision: str) -> Iterator[Accelerator]:
             torch.set_num_threads(threads)
 
 
+def fast_in_bfloat16() -> bool:
+    """Tell whether the device multiplies bfloat16 faster than float32."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def _share_cpus() -> bool:
     """Tell whether several processes are to train without GPUs: Accelerate must be told."""
     return processes() > 1 and not (torch.cuda.is_available() or torch.xpu.is_available())
