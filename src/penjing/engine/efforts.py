@@ -178,7 +178,8 @@ class _Trained:
 
     def run(self) -> None:
         sections, epochs = self._sections(), self._epochs()
-        settings = self._recipe(0.0, epochs, sections).settings
+        start, first = self._start(), self._first()
+        settings = self._recipe(first, start, epochs, sections).settings
         trainer = self.trainer.configured(settings, self.search.seed)
         seconds = trainer.seconds_per_step(self.search.model)
         epochs = self._affordable(epochs, seconds)
@@ -188,13 +189,14 @@ class _Trained:
             0.0,
             f"about {max(minutes, 0.1):.1f} min a run, {MOST_RUNS} runs at most",
         )
-        trade_off = self._first()
+        trade_off = first
         for number in range(MOST_RUNS):
             if self.search.out_of_time:
                 return
             self.search.trainer = replace(self.trainer, progress=self._of_run(number))
             kind = "trained" if self.labelled else "reconstructed"
-            recipe = self._recipe(trade_off, epochs, sections)
+            bolder = trade_off / first if self.few else 1.0
+            recipe = self._recipe(trade_off, bolder * start, epochs, sections)
             candidate = self.search.attempt(recipe, f"{kind} {trade_off:.3g}")
             (self.within if self._passes(candidate) else self.beyond).append(trade_off)
             drop = candidate.judgement.drop
@@ -217,9 +219,15 @@ class _Trained:
 
         return tell
 
-    def _recipe(self, trade_off: float, epochs: float, sections: dict[str, Any]) -> Recipe:
-        """Quantize finely, for steps to begin with, then train."""
-        quantize = {"use": "rate_distortion", "sequential": False, "trade_off": self.start}
+    def _recipe(
+        self, trade_off: float, start: float, epochs: float, sections: dict[str, Any]
+    ) -> Recipe:
+        """Quantize, for steps to begin with, then train."""
+        quantize = {
+            "use": "rate_distortion",
+            "sequential": False,
+            "trade_off": float(f"{start:.3g}"),
+        }
         train = {
             "use": "rate_penalized_training",
             "epochs": float(f"{epochs:.4g}"),
@@ -282,9 +290,11 @@ class _Trained:
         bits = 8 * min(within, default=max(c.size_bytes for c in lossy)) / count
         return min(FIRST / bits**2, MOST_FIRST) / count
 
-    @property
-    def start(self) -> float:
-        """Trade-off of the quantization that training begins with."""
+    def _start(self) -> float:
+        """Choose the trade-off of the quantization that the first training begins with.
+
+        Where rows are few, training hardly changes codes: bolder runs begin bolder, too.
+        """
         known = [
             (self._passes(candidate), step["trade_off"])
             for candidate in self.search.candidates
@@ -295,7 +305,7 @@ class _Trained:
         tried = min((trade_off for _, trade_off in known), default=None)
         if tried is None:  # nothing may be lost, so nothing was tried
             tried = self.search.first_guess() / CAREFUL
-        return float(f"{max(passing, default=tried):.3g}")
+        return max(passing, default=tried)
 
     @property
     def batch(self) -> int:
