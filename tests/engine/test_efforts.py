@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from penjing.core.errors import (
     TrainingError,
     UnsupportedError,
 )
-from penjing.core.model import Model, Port
+from penjing.core.model import LayerKind, Model, Port
 from penjing.engine import efforts
 
 torch = pytest.importorskip("torch")
@@ -248,3 +249,30 @@ def test_a_recipe_says_itself_what_is_trained(task: Task, compressed: Run) -> No
     recipe = penjing.Recipe.from_dict({"steps": [{"use": "round_to_nearest"}]})
     with pytest.raises(ConfigError, match="does not go with a recipe"):
         compressed(recipe=recipe, effort="train", train=train_rows(task))
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "fast", "precision"),
+    [
+        (LayerKind.CONV, 10, True, "bfloat16"),
+        (LayerKind.CONV, 10, False, "float32"),
+        (LayerKind.CONV, 0, True, "float32"),
+        (LayerKind.LINEAR, 10, True, "float32"),
+    ],
+)
+def test_precision_is_halved_where_classes_are_told_by_convolutions(
+    kind: LayerKind,
+    classes: int,
+    fast: bool,  # noqa: FBT001  # a parameter of the test
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from penjing.training import surroundings
+
+    monkeypatch.setattr(surroundings, "fast_in_bfloat16", lambda: fast)
+    weight = SimpleNamespace(kind=kind)
+    search: Any = SimpleNamespace(model=SimpleNamespace(weights=lambda: {"w": weight}))
+    trainer: Any = SimpleNamespace(objective=SimpleNamespace(classes=classes))
+    splits: Any = None
+    trained = efforts._Trained(search, splits, trainer, labelled=True)  # noqa: SLF001
+    assert trained._precision() == precision  # noqa: SLF001
