@@ -49,6 +49,8 @@ UNKNOWN_FIRST = 1.0
 BEYOND = 2.0
 """Trade-off of the quantization that training begins with, over the boldest within the limit:
 what that loses is won back."""
+CLOSE_BY = 0.3
+"""Excess (logarithm) up to which such a quantization counts as within it."""
 CAREFUL = 16.0
 """How much finer than guessed training begins where no loss is allowed."""
 RATES = (0.02, 0.01)
@@ -223,11 +225,7 @@ class _Trained:
         self, trade_off: float, start: float, epochs: float, sections: dict[str, Any]
     ) -> Recipe:
         """Quantize, for steps to begin with, then train."""
-        quantize = {
-            "use": "rate_distortion",
-            "sequential": False,
-            "trade_off": float(f"{start:.3g}"),
-        }
+        (quantize,) = self._plain(float(f"{start:.3g}")).to_dict()["steps"]
         train = {
             "use": "rate_penalized_training",
             "epochs": float(f"{epochs:.4g}"),
@@ -290,22 +288,27 @@ class _Trained:
         bits = 8 * min(within, default=max(c.size_bytes for c in lossy)) / count
         return min(FIRST / bits**2, MOST_FIRST) / count
 
+    def _plain(self, trade_off: float) -> Recipe:
+        """Quantize and nothing else."""
+        step = {"use": "rate_distortion", "sequential": False, "trade_off": trade_off}
+        return Recipe.from_dict({"seed": self.search.seed, "steps": [step]})
+
     def _start(self) -> float:
         """Choose the trade-off of the quantization that the first training begins with.
 
         Where rows are few, training hardly changes codes: bolder runs begin bolder, too.
         """
-        known = [
-            (self._passes(candidate), step["trade_off"])
+        known: dict[float, bool] = {
+            step["trade_off"]: self.search.excess(candidate) <= CLOSE_BY
             for candidate in self.search.candidates
-            for step in candidate.recipe.to_dict()["steps"][:1]
-            if step["use"] == "rate_distortion" and not candidate.recipe.trains
-        ]
-        passing = [BEYOND * trade_off for passed, trade_off in known if passed]
-        tried = min((trade_off for _, trade_off in known), default=None)
-        if tried is None:  # nothing may be lost, so nothing was tried
-            tried = self.search.first_guess() / CAREFUL
-        return max(passing, default=tried)
+            for step in candidate.recipe.to_dict()["steps"]
+            if step["use"] == "rate_distortion"
+            and candidate.recipe == self._plain(step["trade_off"])
+        }
+        passing = [BEYOND * trade_off for trade_off, passed in known.items() if passed]
+        if not known:  # nothing may be lost, so nothing was tried
+            return self.search.first_guess() / CAREFUL
+        return max(passing, default=min(known))
 
     @property
     def batch(self) -> int:
