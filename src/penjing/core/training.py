@@ -285,8 +285,3 @@ class TrainingSettings:
 
     training: Optimization = field(default_factory=Optimization)
     distillation: Distillation = field(default_factory=Distillation)
-
-    @property
-    def uses_labels(self) -> bool:
-        """Whether labels, where there are some, count beside the teacher's word."""
-        return self.distillation.weight < 1 and not self.training.blend

@@ -30,7 +30,7 @@ class Candidate:
     judgement: Judgement
     seconds: float
     learned: bool = False
-    """Whether it was trained on labels: it may be right where the original is wrong."""
+    """Whether it was trained: it may then be right where the original is wrong."""
     rebuilt: bool = False
     """Whether its graph is another than the original's."""
 

@@ -84,7 +84,7 @@ class Decider:
 
     @property
     def _learned(self) -> bool:
-        """Whether a candidate learned from labels: it may lose nothing although it differs."""
+        """Whether a candidate was trained: it may lose nothing although it differs."""
         return any(candidate.learned for candidate in self.search.candidates)
 
     def interrupted(self) -> Decision:

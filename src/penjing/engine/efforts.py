@@ -60,8 +60,8 @@ CLOSE = 1.12
 TEACHER = (0.0, 0.7)
 """Share of the original's word beside labels: where rows are many, and where they are so few
 that labels alone would be learned by heart."""
-TEACHER_OF_BLENDS = 1.0
-"""The same where images are blended: such have no labels."""
+BLENDED = {"weight": 1.0, "temperature": 4.0}
+"""The section ``distillation`` where images are blended: such have no labels."""
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
@@ -243,8 +243,9 @@ class _Trained:
             "precision": self._precision(),
             **self._augmentation(),
         }
-        weight = self._teacher(blends="blend" in training)
-        return {"training": training, "distillation": {"weight": weight}}
+        if "blend" in training:
+            return {"training": training, "distillation": dict(BLENDED)}
+        return {"training": training, "distillation": {"weight": TEACHER[self.few]}}
 
     def _precision(self) -> str:
         """Choose bfloat16 to tell classes by convolutions, where it is faster.
@@ -256,12 +257,6 @@ class _Trained:
         kinds = {weight.kind for weight in self.search.model.weights().values()}
         suits = LayerKind.CONV in kinds and self.trainer.objective.classes > 0
         return "bfloat16" if suits and fast_in_bfloat16() else "float32"
-
-    def _teacher(self, *, blends: bool) -> float:
-        """Share of the original's word in the loss."""
-        if blends:
-            return TEACHER_OF_BLENDS
-        return TEACHER[self.few]
 
     def _passes(self, candidate: Candidate) -> bool:
         """Tell whether a candidate is within the limit; with one on size alone, above it."""

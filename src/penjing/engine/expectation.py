@@ -60,34 +60,29 @@ class Expectation:
 
 
 def correction(
-    expected: Sequence[float],
-    counted: Sequence[float],
-    noise: Sequence[float],
-    prior: float = 1.0,
+    expected: Sequence[float], counted: Sequence[float], noise: Sequence[float]
 ) -> float:
     """Give the factor by which expected drops are to be multiplied.
 
     All candidates are judged on the same samples, so their errors go together: taken as a
-    whole they say as much as one candidate.  The factor lies between what was counted and the
-    one to be assumed before, each weighted by how well it is known.  Where chance does not
-    explain the difference (two standard errors), probabilities are no guide here, and what was
-    counted prevails.
+    whole they say as much as one candidate.  The factor lies between what was counted and 1,
+    each weighted by how well it is known.  Where chance does not explain the difference (two
+    standard errors), probabilities are no guide here, and what was counted prevails.
 
     Args:
         expected: drops by probabilities.
         counted: drops by labels.
         noise: standard errors of the counted drops.
-        prior: factor to be assumed before anything was counted.
     """
     total = float(np.sum(expected))
     if total <= 0:
-        return prior
+        return 1.0
     counted_factor = float(np.sum(counted)) / total
     spread = max(float(np.sum(noise)) / total, 1e-3)
-    unexplained = (counted_factor - prior) ** 2 - (2 * spread) ** 2
-    variance = max(PRIOR_SPREAD**2, unexplained)
-    weight = variance / (variance + spread**2)
-    return float(np.clip(prior + weight * (counted_factor - prior), 0.3, 10.0))
+    unexplained = (counted_factor - 1) ** 2 - (2 * spread) ** 2
+    prior = max(PRIOR_SPREAD**2, unexplained)
+    weight = prior / (prior + spread**2)
+    return float(np.clip(1 + weight * (counted_factor - 1), 0.3, 10.0))
 
 
 def _logs(scores: Array) -> Array:

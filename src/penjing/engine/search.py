@@ -110,8 +110,6 @@ class Search:
         judgement = self.judge.judge(Running(compressed.decoded()))
         seconds = time.monotonic() - started
         self.slowest = max(self.slowest, seconds)
-        labels = self.trainer is not None and self.trainer.has_labels
-        learned = recipe.trains and labels and recipe.settings.uses_labels
         candidate = Candidate(
             label,
             recipe,
@@ -119,7 +117,7 @@ class Search:
             artifact,
             judgement,
             seconds,
-            learned=learned,
+            learned=recipe.trains,
             rebuilt=compressed.native is not self.model.native,
         )
         self.candidates.append(candidate)
@@ -230,8 +228,8 @@ class Search:
     def risk(self, candidate: Candidate) -> float:
         """Order candidates by what they may lose, the safest first.
 
-        How far the outputs have moved is hardly noisy; but what has learned from labels moves
-        them for the better, too.  Where there is such a candidate, expected drops decide.
+        How far the outputs have moved is hardly noisy; but training moves them for the better,
+        too.  Where there is such a candidate, expected drops decide.
         """
         if any(known.learned for known in self.candidates):
             return self.expected_drop(candidate) if candidate.recipe.steps else -math.inf
@@ -244,14 +242,14 @@ class Search:
         favours the lucky.  Where the model gives probabilities, they tell what to expect
         (``penjing.engine.expectation``).  Elsewhere the drop is taken proportional to the
         divergence, which is hardly noisy, with the factor that fits all candidates so far.
-        What has learned from labels may know better than the original: there, only counting
-        is fair.
+        What was trained decides otherwise far more often than it loses, even where it has
+        learned from the original's outputs alone: there, only counting is fair.
         """
         judgement = candidate.judgement
         if candidate.learned:
             return judgement.drop
         if judgement.expected is not None:
-            return self._correction(trained=candidate.recipe.trains) * judgement.expected
+            return self._correction() * judgement.expected
         return self._drop_per_divergence() * judgement.divergence
 
     def within(self, candidate: Candidate, limit: float) -> bool:
@@ -261,24 +259,16 @@ class Search:
             estimate += self._allowance(candidate)
         return max(estimate, candidate.judgement.drop) <= limit
 
-    def _correction(self, *, trained: bool) -> float:
-        """Compare expected with counted drops, over candidates up to three times the limit.
-
-        What was trained decides otherwise more often for what it loses than what was quantized
-        alone, which is where it is compared first, and then with its own kind.
-        """
-        prior = self._correction(trained=False) if trained else 1.0
+    def _correction(self) -> float:
+        """Compare expected with counted drops, over candidates up to three times the limit."""
         limit = 3 * (self.budget.max_drop or 0.005)
-        known = [
-            c.judgement for c in self.candidates if not c.learned and c.recipe.trains is trained
-        ]
+        known = [c.judgement for c in self.candidates if not c.learned]
         near = [j for j in known if j.expected is not None and 0 < j.expected <= limit]
         samples = len(self.judge.part)
         return correction(
             [j.expected or 0.0 for j in near],
             [j.drop for j in near],
             [math.sqrt(j.variance / samples) for j in near],
-            prior,
         )
 
     def expected_drop(self, candidate: Candidate) -> float:
