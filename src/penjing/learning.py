@@ -48,6 +48,7 @@ def train(  # noqa: PLR0913  # the one function that takes everything
     weight_decay: float = 0.0,
     shift: int = 0,
     mirror: bool = False,
+    blend: bool = False,
     seed: int = 0,
     checkpoints: str | Path | None = None,
     progress: Progress = silent,
@@ -78,6 +79,8 @@ def train(  # noqa: PLR0913  # the one function that takes everything
         weight_decay: of weights, not of biases.
         shift: pixels by which images are shifted at random, at most.
         mirror: whether every other image is mirrored, left to right.
+        blend: whether images are blended in pairs, with teachers: what blends are, these alone
+            say, and labels have no part.  Worth it for long training, of 30 epochs or more.
         seed: of every random choice; the same seed gives the same model.
         checkpoints: folder in which unfinished training is kept; the same call goes on from
             there, to the same result.
@@ -91,6 +94,8 @@ def train(  # noqa: PLR0913  # the one function that takes everything
 
     References:
         Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.
+        Beyer et al., "Knowledge Distillation: A Good Teacher Is Patient and Consistent", CVPR
+        2022 (blends, long training).
     """
     from penjing.engine.from_data import Lesson, learn
     from penjing.engine.templating import make_template
@@ -117,6 +122,7 @@ def train(  # noqa: PLR0913  # the one function that takes everything
                 weight_decay=weight_decay,
                 shift=shift,
                 mirror=mirror,
+                blend=blend,
             ),
             Distillation(weight=teacher_weight, temperature=temperature),
         ),

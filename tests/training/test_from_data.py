@@ -189,6 +189,19 @@ def test_two_teachers_make_one_student(base: Learned, once: Learned) -> None:
     assert first.metric == "accuracy"
 
 
+def test_blends_are_what_the_teachers_say() -> None:
+    x = RNG.integers(0, 255, (120, 1, 6, 6), np.uint8)
+    y = (x.reshape(120, -1).astype(int).sum(axis=1) > 36 * 127).astype(np.int64)
+    few: dict[str, Any] = {"epochs": 2, "settings": {"width": 4}}
+    teacher = taught((x, y), **few)
+    blended = taught((x, y), teachers=[teacher.model], blend=True, **few)
+    assert blended.content != taught((x, y), teachers=[teacher.model], **few).content
+    wrong = taught((x, 1 - y), teachers=[teacher.model], blend=True, **few)
+    assert wrong.content == blended.content, "labels have no part"
+    with pytest.raises(ConfigError, match="needs a teacher"):
+        taught((x, y), blend=True, **few)
+
+
 def test_teachers_need_no_labels(base: Learned) -> None:
     made = taught(X, "logistic_regression", teachers=[base.model], epochs=8)
     assert made.metric == "agreement"
@@ -240,6 +253,7 @@ def test_teachers_that_do_not_fit_are_refused(base: Learned) -> None:
         ({"learning_rate": -1.0}, ConfigError, "learning_rate: must be above 0"),
         ({"batch_size": 0}, ConfigError, "batch_size: must be int"),
         ({"shift": 2}, DataError, "moves images with channels, got rows of 6 features"),
+        ({"blend": True}, DataError, "blends images with channels, got rows of 6 features"),
         ({"settings": {"batch_norm": True}, "batch_size": 1}, ConfigError, "of one row"),
     ],
 )

@@ -35,6 +35,7 @@ OPTIONS = {
             "batch_size",
             "shift",
             "mirror",
+            "blend",
         ),
         *("stages", "decay", "task"),
     )

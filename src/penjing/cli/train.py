@@ -102,6 +102,15 @@ def train(  # noqa: PLR0913  # one parameter for each option
     weight_decay: learning.WeightDecay = 0.0,
     shift: learning.Shift = 0,
     mirror: learning.Mirror = False,
+    blend: Annotated[
+        bool,
+        typer.Option(
+            "--blend",
+            help="Blend images in pairs, of which the teachers alone then say what they are; "
+            "for long training.",
+            rich_help_panel=TEACHERS,
+        ),
+    ] = False,
     seed: learning.Seed = 0,
     checkpoints: learning.Folder = None,
     quiet: learning.Quiet = False,
@@ -144,6 +153,7 @@ def train(  # noqa: PLR0913  # one parameter for each option
             weight_decay=weight_decay,
             shift=shift,
             mirror=mirror,
+            blend=blend,
             seed=seed,
             checkpoints=checkpoints,
             progress=progress,

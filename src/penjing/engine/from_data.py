@@ -10,7 +10,7 @@ import numpy as np
 
 from penjing.core.architecture import ModelTemplate, Problem, Task
 from penjing.core.data import Batch, Part, gathered, open_data
-from penjing.core.errors import DataError, MissingExtraError
+from penjing.core.errors import ConfigError, DataError, MissingExtraError
 from penjing.core.metric import decide
 from penjing.core.training import TrainingSettings
 from penjing.engine import templating
@@ -254,17 +254,26 @@ def _posed(lesson: Lesson, part: Part, teachers: list[Teacher]) -> Problem:
 
 
 def _check_pictures(lesson: Lesson, problem: Problem) -> None:
-    """Refuse to move rows that are no images with channels.
+    """Refuse to change rows that are no images with channels, or to blend for nobody.
 
     Raises:
-        DataError: shift or mirror is asked for, and would change nothing.
+        DataError: shift, mirror or blend is asked for, and would change nothing.
+        ConfigError: images are to be blended, and no teacher says what they are then.
     """
     training = lesson.settings.training
-    if (training.shift or training.mirror) and len(problem.shape) < 3:  # noqa: PLR2004
+    asked = [name for name in ("shift", "mirror", "blend") if getattr(training, name)]
+    if asked and len(problem.shape) < 3:  # noqa: PLR2004
         raise DataError(
-            "shift" if training.shift else "mirror",
-            f"moves images with channels, got {problem.sample}",
+            asked[0],
+            f"{'blends' if asked[0] == 'blend' else 'moves'} images with channels, got "
+            f"{problem.sample}",
             "leave it out, or give images as (rows, channels, height, width)",
+        )
+    if training.blend and not lesson.teachers:
+        raise ConfigError(
+            "blend",
+            "needs a teacher: nobody else knows what blended images are",
+            "give one with --teacher (teachers= in Python), or leave it out",
         )
 
 
