@@ -39,8 +39,9 @@ BATCHES = (128, 64)
 MANY_ROWS = 20_000
 MOST_RUNS = 4
 """Training runs of one search."""
-BOLDER = 2.0
-"""Factor of the trade-off from one run to the next, while the limit is not between two."""
+BOLDER, FIRST_LEAP = 2.0, 4.0
+"""Factor of the trade-off from one run to the next, while the limit is not between two; and
+after a first run that passed, where rows are many: what labels can do is hard to guess."""
 FIRST, MOST_FIRST = 0.3, 2.0
 """Trade-off to begin with, times the number of weights, times the square of the bits that each
 takes after quantizing alone, and at most: what has few bits has many to spare."""
@@ -270,7 +271,10 @@ class _Trained:
         if self.within and self.beyond:
             low, high = max(self.within), min(self.beyond)
             return math.sqrt(low * high) if high > CLOSE * low else None
-        return max(self.within) * BOLDER if self.within else min(self.beyond) / BOLDER
+        if self.beyond:
+            return min(self.beyond) / BOLDER
+        leaps = len(self.within) == 1 and not self.few
+        return max(self.within) * (FIRST_LEAP if leaps else BOLDER)
 
     def _first(self) -> float:
         """Guess a trade-off by what quantizing alone has come to."""
