@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -13,6 +12,7 @@ from penjing.core.budget import Budget
 from penjing.core.data import Dataset, first_rows, gathered, open_data
 from penjing.core.errors import ConfigError, ModelError, UnsupportedError
 from penjing.core.example import LearnsFromExample, WithExample
+from penjing.core.files import as_path
 from penjing.core.model import Model
 from penjing.core.recipe import Recipe
 from penjing.core.registry import BACKENDS
@@ -148,9 +148,9 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     from penjing.engine.placing import placing
 
     budget, steps = _checked_budget(budget), _read_recipe(recipe)
-    if steps is not None and seed is not None:
-        steps = replace(steps, seed=seed)
-    chosen_seed = seed if seed is not None else 0 if steps is None else steps.seed
+    chosen_seed = seed_of(seed, steps)
+    if steps is not None:
+        steps = replace(steps, seed=chosen_seed)
     rows, calibration, test = [
         None if given is None else gathered(given) for given in (data, calibration, test)
     ]
@@ -200,6 +200,13 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         return pipeline.compress(job)
 
 
+def seed_of(given: int | None, recipe: Recipe | None) -> int:
+    """Choose the seed: the one that was given, the recipe's own, or 0."""
+    if given is not None:
+        return given
+    return 0 if recipe is None else recipe.seed
+
+
 def _called(model: object) -> str:
     native = model.model if isinstance(model, WithExample) else model
     return str(native) if isinstance(native, str | Path) else type(native).__name__
@@ -234,23 +241,6 @@ def _read_recipe(given: object) -> Recipe | None:
             "penjing.Recipe.from_dict takes plain data",
         )
     return given
-
-
-def _as_path(given: object) -> str | Path:
-    """Refuse what is no path.
-
-    Raises:
-        ModelError: it is something else, such as the bytes of a file.
-    """
-    if isinstance(given, str | Path):
-        return given
-    if isinstance(given, PathLike):
-        return Path(given)
-    raise ModelError(
-        "file",
-        f"must be the path of a .penjing or .onnx file, got {type(given).__name__}",
-        "write it to a file first",
-    )
 
 
 def _command(
@@ -288,7 +278,7 @@ def open_artifact(path: str | Path) -> Artifact:
         ModelError: there is no such file.
         FormatError: it is damaged, hostile or newer.
     """
-    return Artifact.load(_as_path(path))
+    return Artifact.load(as_path(path))
 
 
 def load(path: str | Path, *, threads: int = 1) -> Session:
@@ -303,7 +293,7 @@ def load(path: str | Path, *, threads: int = 1) -> Session:
     """
     from penjing.engine.serving import load as load_session
 
-    return load_session(_as_path(path), threads=threads)
+    return load_session(as_path(path), threads=threads)
 
 
 def unpack(path: str | Path, output: str | Path, *, form: Form = "float") -> Unpacked:
@@ -326,7 +316,7 @@ def unpack(path: str | Path, output: str | Path, *, form: Form = "float") -> Unp
     """
     from penjing.engine.serving import unpack as write
 
-    return write(_as_path(path), output, form)
+    return write(as_path(path), output, form)
 
 
 def evaluate(
@@ -399,4 +389,4 @@ def bench(
     """
     from penjing.engine.benching import bench as measure
 
-    return measure(_as_path(path), seconds=seconds, threads=threads, batch=batch, shapes=shapes)
+    return measure(as_path(path), seconds=seconds, threads=threads, batch=batch, shapes=shapes)

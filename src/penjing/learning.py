@@ -70,7 +70,8 @@ def train(  # noqa: PLR0913  # the one function that takes everything
         teachers: models, as for ``compress``, whose outputs are learned as well: one, or
             several that speak as one by the mean of what they give.
         temperature: divides the logits of teachers and student.
-        teacher_weight: share of the teachers' word in the loss; the labels have the rest.
+        teacher_weight: share of the teachers' word in the loss; the labels have the rest.  With
+            ``blend`` all of it is the teachers'.
         epochs: passes over the rows; about 5,000 steps unless given.
         learning_rate: largest of the schedule; the template's own unless given.
         batch_size: rows of one step; 16 to 128, by their number, unless given.
@@ -107,6 +108,12 @@ def train(  # noqa: PLR0913  # the one function that takes everything
     else:
         made = make_template(template, settings)
     _check(epochs, learning_rate)
+    if blend and not teachers:
+        raise ConfigError(
+            "blend",
+            "needs a teacher: nobody else knows what blended images are",
+            "give one with --teacher (teachers= in Python), or leave it out",
+        )
     lesson = Lesson(
         template=made,
         train=train,

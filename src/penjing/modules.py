@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penjing.artifact.artifact import Artifact
 from penjing.core.errors import ModelError
 from penjing.core.example import WithExample
+from penjing.core.files import as_path
 from penjing.core.registry import BACKENDS
 from penjing.engine.job import Result
 
@@ -37,14 +38,8 @@ def to_module(compressed: Result | Artifact | str | Path, module: Any) -> Any:
     """
     if isinstance(compressed, Result):
         compressed = compressed.artifact
-    if not isinstance(compressed, Artifact | str | Path):
-        got = type(compressed).__name__
-        raise ModelError(
-            "compressed",
-            f"must be what compress() gave, or the path of its file, got {got}",
-            "give the path of the .penjing file",
-        )
-    artifact = compressed if isinstance(compressed, Artifact) else Artifact.load(compressed)
+    given = compressed
+    artifact = given if isinstance(given, Artifact) else Artifact.load(as_path(given))
     return BACKENDS.load("pytorch")().with_weights_of(module, artifact.onnx_bytes())
 
 

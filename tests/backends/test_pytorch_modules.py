@@ -103,7 +103,7 @@ def test_weights_do_not_go_into_another_module() -> None:
         penjing.to_module(packed(toy("conv")), other)
     with pytest.raises(UnsupportedError, match="is no PyTorch module"):
         penjing.to_module(packed(toy("conv")), "module")
-    with pytest.raises(ModelError, match=r"what compress\(\) gave, or the path of its file"):
+    with pytest.raises(ModelError, match=r"must be the path of a \.penjing or \.onnx file"):
         penjing.to_module(object(), other)  # type: ignore[arg-type]
 
 

@@ -251,18 +251,38 @@ def test_a_recipe_says_itself_what_is_trained(task: Task, compressed: Run) -> No
         compressed(recipe=recipe, effort="train", train=train_rows(task))
 
 
+def stub(
+    rows: int = 100,
+    kind: LayerKind = LayerKind.CONV,
+    *,
+    labelled: bool = True,
+    bounded: bool = True,
+) -> Any:
+    """Make a search of training runs that knows nothing but what these tests ask for."""
+    weight = SimpleNamespace(kind=kind)
+    search: Any = SimpleNamespace(
+        model=SimpleNamespace(weights=lambda: {"w": weight}),
+        judge=SimpleNamespace(metric=SimpleNamespace(bounded=bounded)),
+        budget=penjing.Budget(max_drop=0.01),
+        seed=3,
+    )
+    splits: Any = None
+    trainer: Any = SimpleNamespace(part=range(rows))
+    return efforts._Trained(search, splits, trainer, labelled=labelled)  # noqa: SLF001
+
+
 @pytest.mark.parametrize(
-    ("kind", "classes", "fast", "precision"),
+    ("how", "fast", "precision"),
     [
-        (LayerKind.CONV, 10, True, "bfloat16"),
-        (LayerKind.CONV, 10, False, "float32"),
-        (LayerKind.CONV, 0, True, "float32"),
-        (LayerKind.LINEAR, 10, True, "float32"),
+        ({}, True, "bfloat16"),
+        ({}, False, "float32"),
+        ({"bounded": False}, True, "float32"),
+        ({"kind": LayerKind.LINEAR}, True, "float32"),
+        ({"rows": efforts.MANY_ROWS}, True, "float32"),
     ],
 )
-def test_precision_is_halved_where_classes_are_told_by_convolutions(
-    kind: LayerKind,
-    classes: int,
+def test_precision_is_halved_where_classes_are_told_by_convolutions_and_few_rows(
+    how: dict[str, Any],
     fast: bool,  # noqa: FBT001  # a parameter of the test
     precision: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -270,9 +290,56 @@ def test_precision_is_halved_where_classes_are_told_by_convolutions(
     from penjing.training import surroundings
 
     monkeypatch.setattr(surroundings, "fast_in_bfloat16", lambda: fast)
-    weight = SimpleNamespace(kind=kind)
-    search: Any = SimpleNamespace(model=SimpleNamespace(weights=lambda: {"w": weight}))
-    trainer: Any = SimpleNamespace(objective=SimpleNamespace(classes=classes))
-    splits: Any = None
-    trained = efforts._Trained(search, splits, trainer, labelled=True)  # noqa: SLF001
-    assert trained._precision() == precision  # noqa: SLF001
+    monkeypatch.setattr(efforts, "kept_by", lambda *_: {})
+    trained = stub(**how)
+    recipe = trained._recipe(1e-6, 1e-8, 2.0, trained._sections())  # noqa: SLF001
+    assert recipe.to_dict()["training"]["precision"] == precision
+    assert [step["trade_off"] for step in recipe.to_dict()["steps"]] == [1e-8, 1e-6]
+
+
+@pytest.mark.parametrize(
+    ("how", "limit", "blends"),
+    [
+        ({}, 0.01, True),
+        ({}, 0.0, False),
+        ({"bounded": False}, 0.01, False),
+        ({"rows": efforts.MANY_ROWS}, 0.01, False),
+        ({"rows": efforts.MANY_ROWS, "labelled": False}, 0.01, True),
+    ],
+)
+def test_images_are_blended_where_labels_would_be_learned_by_heart(
+    how: dict[str, Any],
+    limit: float,
+    blends: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(efforts, "kept_by", lambda *_: {"shift": 1})
+    trained = stub(**how)
+    trained.search.budget = penjing.Budget(max_drop=limit)
+    assert trained.blends is blends
+    teacher = trained._sections()["distillation"]["weight"]  # noqa: SLF001
+    assert (teacher == 1) is blends
+
+
+@pytest.mark.parametrize(
+    ("rows", "labelled", "within", "beyond", "following"),
+    [
+        (100, True, [1.0], [], 2.0),
+        (efforts.MANY_ROWS, True, [1.0], [], 4.0),
+        (efforts.MANY_ROWS, False, [1.0], [], 2.0),
+        (efforts.MANY_ROWS, True, [1.0, 4.0], [], 8.0),
+        (100, True, [], [1.0], 0.5),
+        (100, True, [1.0], [4.0], 2.0),
+        (100, True, [1.0], [1.1], None),
+    ],
+)
+def test_the_next_trade_off_leaps_steps_or_lies_between(
+    rows: int,
+    labelled: bool,  # noqa: FBT001
+    within: list[float],
+    beyond: list[float],
+    following: float | None,
+) -> None:
+    trained = stub(rows, labelled=labelled)
+    trained.within, trained.beyond = within, beyond
+    assert trained._next() == following  # noqa: SLF001

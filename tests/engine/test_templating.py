@@ -245,12 +245,15 @@ def test_labels_of_no_use_are_refused(
 
 
 def test_a_class_of_a_single_row_is_pointed_out(recwarn: pytest.WarningsRecorder) -> None:
-    x = RNG.normal(size=(61, 3))
-    posed("mlp", (x[:60], classes(60)))
-    posed("mlp", (x[:4], classes(4)))
+    def warn(labels: Array) -> None:
+        x = RNG.normal(size=(len(labels), 3))
+        templating.warn_of_strays(whole(open_for(make_template("mlp"), (x, labels))))
+
+    warn(classes(60))
+    warn(classes(4))
     assert not recwarn.list, "few rows of each class are no surprise"
-    with pytest.warns(PenjingWarning, match="class 3 has a single row, most others 20: a slip"):
-        posed("mlp", (x, np.append(classes(60), 3)))
+    with pytest.warns(PenjingWarning, match="class 3 has a single row, most others 20: if it"):
+        warn(np.append(classes(60), 3))
 
 
 def test_labels_beyond_the_training_rows_are_refused() -> None:

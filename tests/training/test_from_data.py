@@ -253,7 +253,7 @@ def test_teachers_that_do_not_fit_are_refused(base: Learned) -> None:
         ({"learning_rate": -1.0}, ConfigError, "learning_rate: must be above 0"),
         ({"batch_size": 0}, ConfigError, "batch_size: must be int"),
         ({"shift": 2}, DataError, "moves images with channels, got rows of 6 features"),
-        ({"blend": True}, DataError, "blends images with channels, got rows of 6 features"),
+        ({"blend": True}, ConfigError, "blend: needs a teacher"),
         ({"settings": {"batch_norm": True}, "batch_size": 1}, ConfigError, "of one row"),
     ],
 )

@@ -20,6 +20,7 @@ from penjing.core.parametrizations import Encoded
 from penjing.core.technique import Context
 from penjing.core.training import Distillation, Optimization, Plan, TrainingSettings
 from penjing.engine.learned import serialized
+from penjing.engine.training import unlabelled
 from penjing.techniques.fine_tuning import FineTuning
 from penjing.techniques.gradual_pruning import GradualPruning
 from penjing.techniques.rate_penalized_training import RatePenalizedTraining
@@ -130,6 +131,7 @@ def test_every_setting_makes_a_run_of_its_own(network: Model, trainer: TorchTrai
         other._key(network, usual),  # noqa: SLF001
         trainer.configured(settings, 0)._key(network, usual),  # noqa: SLF001
         trainer.configured(trainer.settings, 1)._key(network, usual),  # noqa: SLF001
+        unlabelled(trainer)._key(network, usual),  # noqa: SLF001
     ]
     assert len(set(keys)) == len(keys)
     assert trainer._key(network, plan(network)) == keys[0]  # noqa: SLF001

@@ -231,7 +231,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     files.check()
     folder = checkpoints or target_file.with_name(f"{target_file.name}.checkpoints")
     steps = None if recipe is None else Recipe.load(recipe)
-    chosen_seed = seed if seed is not None else steps.seed if steps is not None else 0
+    chosen_seed = api.seed_of(seed, steps)
     budget = _budget(max_drop, max_size, confidence)
     limit_s = None if time_limit is None else parse_duration(time_limit, "--time-limit")
     check_metric(metric)

@@ -133,27 +133,6 @@ Quiet = Annotated[
 ]
 
 
-def check_files(
-    train: Path, data: Path | None, output: Path, others: Sequence[Path] = ()
-) -> None:
-    """Refuse what cannot be read or written, before any work is done.
-
-    Raises:
-        DataError: rows are not there.
-        OutputError: the output cannot be written, or is to end in something else than .onnx.
-    """
-    paths.check_data(train, "--train")
-    paths.check_data(data, "--data")
-    if output.suffix.lower() != ENDING:
-        hint = f"give --output a name such as {output.stem or 'base'}.onnx"
-        if output.suffix.lower() == ".penjing":
-            hint += f", then compress it: penjing compress {output.stem}.onnx --data val.npz"
-        elif output.suffix.lower() in {*OTHERS, ".pt", ".pth", ".keras", ".tflite"}:
-            hint += "; other formats are made from it"
-        raise OutputError(str(output), "does not end in .onnx, which is what is written", hint)
-    paths.check_output(output, "--output", (train, data, *others))
-
-
 @dataclass(frozen=True, slots=True)
 class RowFiles:
     """The files of rows that were given."""
@@ -168,6 +147,26 @@ class RowFiles:
         rows = self.data or Path(f"val{self.train.suffix or '.npz'}")
         target = "" if self.target is None else f" --target {shlex.quote(self.target)}"
         return shlex.quote(str(rows)) + target
+
+
+def check_files(rows: RowFiles, output: Path, others: Sequence[Path] = ()) -> None:
+    """Refuse what cannot be read or written, before any work is done.
+
+    Raises:
+        DataError: rows are not there.
+        OutputError: the output cannot be written, or is to end in something else than .onnx.
+    """
+    paths.check_data(rows.train, "--train")
+    paths.check_data(rows.data, "--data")
+    if output.suffix.lower() != ENDING:
+        hint = f"give --output a name such as {output.stem or 'base'}.onnx"
+        if output.suffix.lower() == ".penjing":
+            made = shlex.quote(str(output.with_suffix(ENDING)))
+            hint += f", then compress it: penjing compress {made} --data {rows.next}"
+        elif output.suffix.lower() in {*OTHERS, ".pt", ".pth", ".keras", ".tflite"}:
+            hint += "; other formats are made from it"
+        raise OutputError(str(output), "does not end in .onnx, which is what is written", hint)
+    paths.check_output(output, "--output", (rows.train, rows.data, *others))
 
 
 def tell(

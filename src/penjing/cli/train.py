@@ -74,7 +74,8 @@ def train(  # noqa: PLR0913  # one parameter for each option
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Share of the teachers' word in the loss; the labels have the rest.",
+            help="Share of the teachers' word in the loss; the labels have the rest. With "
+            "--blend all of it is the teachers'.",
             rich_help_panel=TEACHERS,
         ),
     ] = 0.5,
@@ -132,7 +133,7 @@ def train(  # noqa: PLR0913  # one parameter for each option
     for each in teachers:
         paths.check_model(each)
     settings = read_settings(template, setting or [])
-    learning.check_files(train, data, output, teachers)
+    learning.check_files(learning.RowFiles(train, data, target), output, teachers)
     screen = Screen(as_json, quiet)
     with SearchProgress(screen, seed, learning.SHARES) as progress:
         made = api.train(

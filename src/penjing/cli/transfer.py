@@ -82,7 +82,7 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
     from penjing import learning as api
 
     paths.check_model(model, to_compress=True)
-    learning.check_files(train, data, output, (model,))
+    learning.check_files(learning.RowFiles(train, data, target), output, (model,))
     screen = Screen(as_json, quiet)
     shares = {
         stage_label(stage, stages): (0.95 * stage / stages, 0.95 * (stage + 1) / stages)

@@ -10,6 +10,23 @@ from pathlib import Path
 from penjing.core.errors import FormatError, ModelError, OutputError
 
 
+def as_path(given: object) -> str | Path:
+    """Refuse what is no path.
+
+    Raises:
+        ModelError: it is something else, such as the bytes of a file.
+    """
+    if isinstance(given, str | Path):
+        return given
+    if isinstance(given, os.PathLike):
+        return Path(given)
+    raise ModelError(
+        "file",
+        f"must be the path of a .penjing or .onnx file, got {type(given).__name__}",
+        "write it to a file first",
+    )
+
+
 def read_file(path: str | Path, most: int) -> bytes:
     """Read a file of at most ``most`` bytes.
 

@@ -30,9 +30,14 @@ class Candidate:
     judgement: Judgement
     seconds: float
     learned: bool = False
-    """Whether it was trained: it may then be right where the original is wrong."""
+    """Whether it was trained on labels: it may lose nothing although it differs."""
     rebuilt: bool = False
     """Whether its graph is another than the original's."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether it was trained: it may be right where the original is wrong."""
+        return self.recipe.trains
 
     @property
     def size_bytes(self) -> int:

@@ -84,7 +84,7 @@ class Decider:
 
     @property
     def _learned(self) -> bool:
-        """Whether a candidate was trained: it may lose nothing although it differs."""
+        """Whether a candidate learned from labels: it may lose nothing although it differs."""
         return any(candidate.learned for candidate in self.search.candidates)
 
     def interrupted(self) -> Decision:
@@ -121,10 +121,10 @@ class Decider:
         return next(c for c in self.search.candidates if not c.recipe.steps)
 
     def _by_size(self) -> Decision:
-        """Take the one that moves the outputs least among those that are small enough."""
+        """Take the safest among those that are small enough."""
         fitting = [c for c in self.search.candidates if self.search.fits(c)]
         if fitting:
-            chosen = min(fitting, key=lambda c: (c.judgement.divergence, c.size_bytes))
+            chosen = min(fitting, key=lambda c: (self.search.risk(c), c.size_bytes))
             verdict = Verdict.MET
             reason = f"the best file found within the size limit; it loses {self._lost(chosen)}"
         else:
@@ -239,7 +239,8 @@ class Decider:
         front = pareto(self.search.candidates, self.search.risk)
         lossy = [c for c in front if c.recipe.steps]
         worth = [c for c in lossy if self.search.excess(c) <= HOPELESS] or lossy[:1]
-        worth = worth if self._learned else self._without_gaps(worth)
+        trained = any(c.trained for c in self.search.candidates)
+        worth = worth if trained else self._without_gaps(worth)
         if len(worth) <= LONGEST_LADDER:
             return worth
         # Rungs at even distances: where one fails, the one before it is not much larger.

@@ -128,12 +128,18 @@ def run(job: Job, search: Search, splits: Splits, trainer: TorchTrainer | None) 
     enough = job.effort == "post-training" or (job.effort == "auto" and met(search))
     if enough or search.stopped or trainer is None:
         return
-    if job.effort in {"auto", "reconstruct"}:
+    if search.budget.max_drop is None and met(search):  # nothing is left to win
+        return
+    # Whatever learns from the original's outputs alone is of no use where nothing may be lost.
+    first = job.effort in {"auto", "reconstruct"} and search.budget.max_drop != 0
+    if first:
         _train(_Trained(search, splits, unlabelled(trainer), labelled=False))
-    if job.train is not None and job.effort != "reconstruct" and not search.stopped:
-        if job.effort == "auto" and met(search):
-            return
-        _train(_Trained(search, splits, trainer, labelled=True))
+    if job.train is None or job.effort == "reconstruct" or search.stopped:
+        return
+    trained = _Trained(search, splits, trainer, labelled=True)
+    if first and (met(search) or trained.blends):  # blends have no labels: all has been tried
+        return
+    _train(trained)
 
 
 def _train(trained: _Trained) -> None:
@@ -153,8 +159,12 @@ def told(job: Job, search: Search, chosen: Candidate) -> tuple[str, ...]:
         return ()
     runs = sum(candidate.recipe.trains for candidate in search.candidates)
     if not runs:
-        why = search.stopped or "nothing may change"
-        return (f"nothing was trained: {why}; the file comes from quantizing alone",)
+        why = search.stopped or (
+            "a file within the limits was found without"
+            if search.budget.max_drop is None
+            else "nothing may change"
+        )
+        return (f"nothing was trained: {why}",)
     which = "the one training run" if runs == 1 else f"the {runs} training runs"
     return (f"{which} gave no smaller file within the limits: it comes from quantizing alone",)
 
@@ -237,6 +247,11 @@ class _Trained:
             {"seed": self.search.seed, **sections, "steps": [quantize, train]}
         )
 
+    @property
+    def blends(self) -> bool:
+        """Whether images are blended, so that labels have no part."""
+        return "blend" in self._augmentation()
+
     def _sections(self) -> dict[str, Any]:
         """Give the sections of a recipe that say how to train."""
         training = {
@@ -249,14 +264,14 @@ class _Trained:
         return {"training": training, "distillation": {"weight": TEACHER[self.few]}}
 
     def _precision(self) -> str:
-        """Choose bfloat16 to tell classes by convolutions, where it is faster.
+        """Choose bfloat16 to tell classes by convolutions and few rows, where it is faster.
 
-        Decisions hardly need more; the weights themselves stay float32.
+        There the rows are what limits training; weights themselves stay float32.
         """
         from penjing.training.surroundings import fast_in_bfloat16
 
         kinds = {weight.kind for weight in self.search.model.weights().values()}
-        suits = LayerKind.CONV in kinds and self.trainer.objective.classes > 0
+        suits = self.few and LayerKind.CONV in kinds and self.search.judge.metric.bounded
         return "bfloat16" if suits and fast_in_bfloat16() else "float32"
 
     def _passes(self, candidate: Candidate) -> bool:
@@ -273,7 +288,7 @@ class _Trained:
             return math.sqrt(low * high) if high > CLOSE * low else None
         if self.beyond:
             return min(self.beyond) / BOLDER
-        leaps = len(self.within) == 1 and not self.few
+        leaps = len(self.within) == 1 and self.labelled and not self.few
         return max(self.within) * (FIRST_LEAP if leaps else BOLDER)
 
     def _first(self) -> float:
@@ -339,6 +354,8 @@ class _Trained:
 
     def _augmentation(self) -> dict[str, Any]:
         """Change images in the ways that the original does not mind; blend them if few."""
+        if not self.search.judge.metric.bounded:  # values may change with the image
+            return {}
         found = kept_by(self.search.model, self.splits)
         # Blends have no labels, and only labels teach a model to lose nothing.
         if found and (self.few or not self.labelled) and self.search.budget.max_drop != 0:

@@ -125,6 +125,8 @@ def learn(lesson: Lesson) -> Learned:
     if lesson.data is not None:
         held = _held(lesson, problem, dataset, has_teachers=bool(teachers))
     _check_pictures(lesson, problem)
+    if has_labels and problem.task is Task.CLASSIFICATION:
+        templating.warn_of_strays(part)
     size = lesson.batch_size or batch_size_for(len(part))
     epochs = lesson.epochs or epochs_for(len(part), size)
     settings = replace(
@@ -254,11 +256,11 @@ def _posed(lesson: Lesson, part: Part, teachers: list[Teacher]) -> Problem:
 
 
 def _check_pictures(lesson: Lesson, problem: Problem) -> None:
-    """Refuse to change rows that are no images with channels, or to blend for nobody.
+    """Refuse to change rows that are no images, or to blend those that are to be given back.
 
     Raises:
         DataError: shift, mirror or blend is asked for, and would change nothing.
-        ConfigError: images are to be blended, and no teacher says what they are then.
+        ConfigError: images are to be blended, but the aim is to give them back.
     """
     training = lesson.settings.training
     asked = [name for name in ("shift", "mirror", "blend") if getattr(training, name)]
@@ -269,11 +271,11 @@ def _check_pictures(lesson: Lesson, problem: Problem) -> None:
             f"{problem.sample}",
             "leave it out, or give images as (rows, channels, height, width)",
         )
-    if training.blend and not lesson.teachers:
+    if training.blend and problem.task is Task.RECONSTRUCTION:
         raise ConfigError(
             "blend",
-            "needs a teacher: nobody else knows what blended images are",
-            "give one with --teacher (teachers= in Python), or leave it out",
+            "is for what teachers say of images, not for giving images back",
+            "leave it out",
         )
 
 

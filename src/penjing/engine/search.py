@@ -110,6 +110,7 @@ class Search:
         judgement = self.judge.judge(Running(compressed.decoded()))
         seconds = time.monotonic() - started
         self.slowest = max(self.slowest, seconds)
+        labels = self.trainer is not None and self.trainer.has_labels
         candidate = Candidate(
             label,
             recipe,
@@ -117,7 +118,7 @@ class Search:
             artifact,
             judgement,
             seconds,
-            learned=recipe.trains,
+            learned=recipe.trains and labels,
             rebuilt=compressed.native is not self.model.native,
         )
         self.candidates.append(candidate)
@@ -231,7 +232,7 @@ class Search:
         How far the outputs have moved is hardly noisy; but training moves them for the better,
         too.  Where there is such a candidate, expected drops decide.
         """
-        if any(known.learned for known in self.candidates):
+        if any(known.trained for known in self.candidates):
             return self.expected_drop(candidate) if candidate.recipe.steps else -math.inf
         return candidate.judgement.divergence
 
@@ -246,7 +247,7 @@ class Search:
         learned from the original's outputs alone: there, only counting is fair.
         """
         judgement = candidate.judgement
-        if candidate.learned:
+        if candidate.trained:
             return judgement.drop
         if judgement.expected is not None:
             return self._correction() * judgement.expected
@@ -262,7 +263,7 @@ class Search:
     def _correction(self) -> float:
         """Compare expected with counted drops, over candidates up to three times the limit."""
         limit = 3 * (self.budget.max_drop or 0.005)
-        known = [c.judgement for c in self.candidates if not c.learned]
+        known = [c.judgement for c in self.candidates if not c.trained]
         near = [j for j in known if j.expected is not None and 0 < j.expected <= limit]
         samples = len(self.judge.part)
         return correction(
@@ -300,7 +301,7 @@ class Search:
     def _drop_per_divergence(self) -> float:
         """Fit drop = slope x divergence over all candidates, noisier ones counting less."""
         known = [
-            c.judgement for c in self.candidates if c.judgement.divergence > 0 and not c.learned
+            c.judgement for c in self.candidates if c.judgement.divergence > 0 and not c.trained
         ]
         if not known:
             return 0.0

@@ -187,12 +187,14 @@ def count_classes(part: Part) -> int:
             f"{largest}",
             f"{NUMBERING}; or give values to predict as floats: y = y.astype(float)",
         )
-    _warn_of_strays(labels, where)
     return largest + 1
 
 
-def _warn_of_strays(labels: Array, where: str) -> None:
+def warn_of_strays(part: Part) -> None:
     """Warn of classes that may be slips: of a single row, where most have many."""
+    assert part.labels is not None
+    where = part.dataset.labels_where
+    labels = class_numbers(part.labels, where)
     classes, counts = np.unique(labels, return_counts=True)
     strays = classes[counts == 1]
     if len(strays) and np.median(counts) >= MANY_OF_A_CLASS:
@@ -201,7 +203,7 @@ def _warn_of_strays(labels: Array, where: str) -> None:
             f"{where}: class{'es' if many else ''} {', '.join(map(str, strays[:5]))}"
             f"{' and more' if len(strays) > 5 else ''} "  # noqa: PLR2004  # those shown
             f"{'have' if many else 'has'} a single row{' each' if many else ''}, most others "
-            f"{np.median(counts):g}: a slip?",
+            f"{np.median(counts):g}: if it is a slip, correct the label or leave the row out",
             PenjingWarning,
             stacklevel=2,
         )

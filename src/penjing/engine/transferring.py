@@ -27,7 +27,7 @@ from penjing.engine.learned import (
     serialized,
     whole,
 )
-from penjing.engine.templating import check_classes, count_classes
+from penjing.engine.templating import check_classes, count_classes, warn_of_strays
 from penjing.engine.training import check_installed, trainer_for, warn_of_shared
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def move(transfer: Transfer) -> Learned:
         check_distinct(dataset, other)
         part, held = whole(dataset), whole(other)
     classes = count_classes(part)
+    warn_of_strays(part)
     assert held.labels is not None
     check_classes(held.labels, classes, held.dataset.labels_where)
     if transfer.data is not None:

@@ -18,7 +18,7 @@ from penjing.core.training import to_numpy
 from penjing.training.loop import Run
 from penjing.training.losses import Form, Objective, are_shares, mean_of, total_loss
 from penjing.training.rows import Rows
-from penjing.training.trainer import digest_model, function_of
+from penjing.training.trainer import CHECKPOINTS, digest_model, function_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,7 +280,7 @@ def _digest(trainee: ModuleTrainee, part: Part, key: str, told: tuple[float, ...
         digest_model(seen, teacher.model)
     rows = np.ascontiguousarray(part.rows)
     seen.update(part.dataset.digest.encode() + rows.tobytes())
-    seen.update(repr((key, told, trainee.settings, trainee.problem.task)).encode())
+    seen.update(repr((CHECKPOINTS, key, told, trainee.settings, trainee.problem.task)).encode())
     return seen.hexdigest()
 
 

@@ -59,6 +59,8 @@ def fast_in_bfloat16() -> bool:
     """Tell whether the device multiplies bfloat16 faster than float32."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if torch.backends.mps.is_available() or torch.xpu.is_available():
+        return False
     known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
