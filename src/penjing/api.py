@@ -124,8 +124,10 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         test: rows for certification, instead of a part of ``data``.
         train: rows to train on, with labels or without; nothing else sees them.
         effort: how far to go: ``post-training`` quantizes what is there, ``reconstruct``
-            trains towards the original's outputs, ``train`` towards the labels of ``train``;
-            ``auto`` takes the cheapest that meets the budget.
+            trains towards the original's outputs, ``train`` towards the labels of ``train``
+            (with fewer than 20,000 images towards the outputs, on blends of images, which goes
+            further than learning labels by heart); ``auto`` takes the cheapest that meets the
+            budget.
         checkpoints: folder in which unfinished training is kept; the same call goes on from
             there, to the same result.
         target: name of the label column of tables.
