@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import Images, data_folder
+from common import Images, data_folder, even
 
 import penjing
 
@@ -58,8 +58,7 @@ def ensemble(case: object, seed: int) -> Row:
     del case
     rows, test = fashion("train"), fashion("t10k")
     train = {"x": rows.x, "y": rows.y}
-    odd = odd_half(test)
-    even = {"x": test.x[::2], "y": test.y[::2]}
+    odd, choice = odd_half(test), test.take(even(len(test)))
     started = time.monotonic()
 
     def trained(number: int, epochs: float, **more: Any) -> Learned:
@@ -69,8 +68,8 @@ def ensemble(case: object, seed: int) -> Row:
 
     def by_choice(made: Learned) -> float:
         (port,) = made.model.backend.inputs(made.model.native)
-        outputs = made.model.predict({port.name: even["x"]})
-        return float((next(iter(outputs.values())).argmax(axis=1) == even["y"]).mean())
+        outputs = made.model.predict({port.name: choice.x})
+        return float((next(iter(outputs.values())).argmax(axis=1) == choice.y).mean())
 
     with tempfile.TemporaryDirectory() as folder:
         teachers = []

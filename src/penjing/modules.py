@@ -36,9 +36,7 @@ def to_module(compressed: Result | Artifact | str | Path, module: Any) -> Any:
         UnsupportedError: the weights have no place in this module.
         FormatError: the file is damaged, hostile or newer.
     """
-    if isinstance(compressed, Result):
-        compressed = compressed.artifact
-    given = compressed
+    given = compressed.artifact if isinstance(compressed, Result) else compressed
     artifact = given if isinstance(given, Artifact) else Artifact.load(as_path(given))
     return BACKENDS.load("pytorch")().with_weights_of(module, artifact.onnx_bytes())
 

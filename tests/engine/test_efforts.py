@@ -19,6 +19,7 @@ from penjing.core.errors import (
 )
 from penjing.core.model import LayerKind, Model, Port
 from penjing.engine import efforts
+from penjing.engine.invariances import kept_by
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -145,14 +146,14 @@ def test_images_are_shifted_no_further_than_the_original_takes(
     place: int, shift: int | None
 ) -> None:
     model: Any = Model(None, Sides())  # type: ignore[arg-type]
-    assert efforts.kept_by(model, pictures(place)).get("shift") == shift
+    assert kept_by(model, pictures(place)).get("shift") == shift
 
 
 def test_images_are_mirrored_only_where_the_original_does_not_mind() -> None:
     model: Any = Model(None, Sides())  # type: ignore[arg-type]
-    assert not efforts.kept_by(model, pictures(8)).get("mirror")
+    assert not kept_by(model, pictures(8)).get("mirror")
     blind: Any = Model(None, Blind())  # type: ignore[arg-type]
-    assert efforts.kept_by(blind, pictures(8))["mirror"]
+    assert kept_by(blind, pictures(8))["mirror"]
 
 
 class Blind(Sides):
@@ -165,7 +166,7 @@ class Blind(Sides):
 
 def test_tables_have_no_images_to_change(task: Task) -> None:
     part = task.part(0, 64)
-    assert efforts.kept_by(task.model, Splits(part, part, part)) == {}
+    assert kept_by(task.model, Splits(part, part, part)) == {}
 
 
 def test_what_was_trained_can_be_proven(task: Task, compressed: Run) -> None:

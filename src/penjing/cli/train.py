@@ -133,7 +133,8 @@ def train(  # noqa: PLR0913  # one parameter for each option
     for each in teachers:
         paths.check_model(each)
     settings = read_settings(template, setting or [])
-    learning.check_files(learning.RowFiles(train, data, target), output, teachers)
+    rows = learning.RowFiles(train, data, target)
+    learning.check_files(rows, output, teachers)
     screen = Screen(as_json, quiet)
     with SearchProgress(screen, seed, learning.SHARES) as progress:
         made = api.train(
@@ -164,7 +165,7 @@ def train(  # noqa: PLR0913  # one parameter for each option
         screen,
         made,
         output,
-        learning.RowFiles(train, data, target),
+        rows,
         {
             "template": template,
             "settings": settings,

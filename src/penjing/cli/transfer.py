@@ -82,7 +82,8 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
     from penjing import learning as api
 
     paths.check_model(model, to_compress=True)
-    learning.check_files(learning.RowFiles(train, data, target), output, (model,))
+    rows = learning.RowFiles(train, data, target)
+    learning.check_files(rows, output, (model,))
     screen = Screen(as_json, quiet)
     shares = {
         stage_label(stage, stages): (0.95 * stage / stages, 0.95 * (stage + 1) / stages)
@@ -109,6 +110,5 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
             progress=progress,
         )
     made.save(output)
-    rows = learning.RowFiles(train, data, target)
     learning.tell(screen, made, output, rows, {"model": str(model), "seed": seed})
     return MET

@@ -11,21 +11,18 @@ import math
 import time
 import warnings
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from penjing.core.errors import ConfigError, PenjingWarning, TrainingError, UnsupportedError
-from penjing.core.metric import decide
 from penjing.core.model import LayerKind
 from penjing.core.processes import processes
 from penjing.core.recipe import Recipe
+from penjing.engine.invariances import kept_by
 from penjing.engine.training import unlabelled
 
 if TYPE_CHECKING:
     from penjing.core.data import Splits
-    from penjing.core.model import Model
-    from penjing.core.tensors import Array
     from penjing.engine.candidate import Candidate
     from penjing.engine.job import Job
     from penjing.engine.search import Progress, Search
@@ -155,9 +152,9 @@ def told(job: Job, search: Search, chosen: Candidate) -> tuple[str, ...]:
     """Say where training was asked for and the file owes nothing to it."""
     if job.recipe is not None or job.effort not in {"train", "reconstruct"}:
         return ()
-    if chosen.recipe.trains:
+    if chosen.trained:
         return ()
-    runs = sum(candidate.recipe.trains for candidate in search.candidates)
+    runs = sum(candidate.trained for candidate in search.candidates)
     if not runs:
         why = search.stopped or (
             "a file within the limits was found without"
@@ -178,7 +175,7 @@ def met(search: Search) -> bool:
     )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class _Trained:
     """Looks for the boldest trade-off of rate-penalised training."""
 
@@ -250,16 +247,16 @@ class _Trained:
     @property
     def blends(self) -> bool:
         """Whether images are blended, so that labels have no part."""
-        return "blend" in self._augmentation()
+        return "blend" in self._changes
 
     def _sections(self) -> dict[str, Any]:
         """Give the sections of a recipe that say how to train."""
         training = {
             "batch_size": self.batch,
             "precision": self._precision(),
-            **self._augmentation(),
+            **self._changes,
         }
-        if "blend" in training:
+        if self.blends:
             return {"training": training, "distillation": dict(BLENDED)}
         return {"training": training, "distillation": {"weight": TEACHER[self.few]}}
 
@@ -295,7 +292,7 @@ class _Trained:
         """Guess a trade-off by what quantizing alone has come to."""
         weights = self.search.model.weights().values()
         count = max(sum(w.tensor.dense().size for w in weights if w.is_float), 1)
-        lossy = [c for c in self.search.candidates if c.recipe.steps and not c.recipe.trains]
+        lossy = [c for c in self.search.candidates if c.recipe.steps and not c.trained]
         if not lossy:
             return UNKNOWN_FIRST / count
         within = [c.size_bytes for c in lossy if self._passes(c)]
@@ -352,7 +349,8 @@ class _Trained:
         most = TIME_OF_RUN * max(left, 0.0) / (seconds_per_step * self._steps_per_epoch())
         return epochs if most >= epochs else max(coarse(max(most, 0.1)), 0.1)
 
-    def _augmentation(self) -> dict[str, Any]:
+    @cached_property
+    def _changes(self) -> dict[str, Any]:
         """Change images in the ways that the original does not mind; blend them if few."""
         if not self.search.judge.metric.bounded:  # values may change with the image
             return {}
@@ -370,57 +368,3 @@ def coarse(epochs: float) -> float:
     (16.0, 16.0, 22.63, 0.08839)
     """
     return float(f"{2 ** (math.floor(2 * math.log2(epochs) + 1e-9) / 2):.4g}")
-
-
-SHIFTS = (4, 2, 1)
-MIND = 0.05
-"""Share of decisions that a change of images may turn, beyond which it is not used."""
-LOOKED_AT = 512
-
-
-def kept_by(model: Model, splits: Splits) -> dict[str, Any]:
-    """Find out which changes of images leave the original's decisions as they are.
-
-    Whoever mistakes a shifted or mirrored image for another class was not trained on such, and
-    has no use for them.
-    """
-    part = splits.calibration
-    batch = part.dataset.take(part.rows[:LOOKED_AT])
-    images = {name: array for name, array in batch.inputs.items() if array.ndim == IMAGE_AXES}
-    if len(images) != 1:
-        return {}
-    ((name, array),) = images.items()
-
-    def decided(changed: Array) -> Array | None:
-        outputs = model.backend.predict(model.native, {**batch.inputs, name: changed})
-        found = decide(outputs)
-        return None if found is None else found.predicted
-
-    plain = decided(array)
-    if plain is None:
-        return {}
-
-    def minds(changes: list[Array]) -> bool:
-        turned = [np.mean(decided(changed) != plain) for changed in changes]
-        return float(np.mean(turned)) > MIND
-
-    found: dict[str, Any] = {}
-    shift = next((s for s in SHIFTS if not minds(_shifted(array, s))), 0)
-    if shift:
-        found["shift"] = shift
-    if not minds([array[..., ::-1].copy()]):
-        found["mirror"] = True
-    return found
-
-
-IMAGE_AXES = 4
-
-
-def _shifted(images: Array, pixels: int) -> list[Array]:
-    """Shift by so many pixels to each side; zeros come in."""
-    padded = np.pad(images, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)))
-    height, width = images.shape[2:]
-    return [
-        np.ascontiguousarray(padded[:, :, top : top + height, left : left + width])
-        for top, left in ((0, pixels), (2 * pixels, pixels), (pixels, 0), (pixels, 2 * pixels))
-    ]

@@ -379,7 +379,7 @@ class Search:
         Each is made only when asked for, and on search data alone: together they are one
         sequence that was fixed beforehand.
         """
-        if last.recipe.trains:  # minutes each, and their trade-offs have been bracketed
+        if last.trained:  # minutes each, and their trade-offs have been bracketed
             return
         (step,) = last.recipe.to_dict()["steps"]
         assert step.pop("use") == "rate_distortion"
