@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,12 @@ from penjing.core.errors import (
     UnsupportedError,
 )
 from penjing.core.model import LayerKind, Model, Port
+from penjing.core.technique import Observation
+from penjing.core.tensors import Dense
 from penjing.engine import efforts
 from penjing.engine.invariances import kept_by
+from penjing.engine.job import silent
+from penjing.engine.search import PLAIN, Search
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -260,12 +265,18 @@ def stub(
     bounded: bool = True,
 ) -> Any:
     """Make a search of training runs that knows nothing but what these tests ask for."""
-    weight = SimpleNamespace(kind=kind)
-    search: Any = SimpleNamespace(
-        model=SimpleNamespace(weights=lambda: {"w": weight}),
-        judge=SimpleNamespace(metric=SimpleNamespace(bounded=bounded)),
-        budget=penjing.Budget(max_drop=0.01),
+    weight = SimpleNamespace(kind=kind, is_float=True, tensor=Dense(np.ones((4, 5), "f4")))
+    model: Any = SimpleNamespace(weights=lambda: {"w": weight})
+    judge: Any = SimpleNamespace(metric=SimpleNamespace(bounded=bounded))
+    search = Search(
+        model,
+        Observation({}, {}),
+        judge,
+        penjing.Budget(max_drop=0.01),
+        proof_samples=100,
+        progress=silent,
         seed=3,
+        deadline=math.inf,
     )
     splits: Any = None
     trainer: Any = SimpleNamespace(part=range(rows))
@@ -293,9 +304,43 @@ def test_precision_is_halved_where_classes_are_told_by_convolutions_and_few_rows
     monkeypatch.setattr(surroundings, "fast_in_bfloat16", lambda: fast)
     monkeypatch.setattr(efforts, "kept_by", lambda *_: {})
     trained = stub(**how)
-    recipe = trained._recipe(1e-6, 1e-8, 2.0, trained._sections())  # noqa: SLF001
+    recipe = trained._recipe(1e-6, 1.0, 2.0, trained._sections())  # noqa: SLF001
     assert recipe.to_dict()["training"]["precision"] == precision
-    assert [step["trade_off"] for step in recipe.to_dict()["steps"]] == [1e-8, 1e-6]
+
+
+@pytest.mark.parametrize(
+    ("rows", "passing", "begins"),
+    [
+        (100, {1e-8, 2e-8, 4e-8}, {"trade_off": 12e-8, "probe_at": 3e-8, "sequential": True}),
+        (100, set(), {"trade_off": 3e-8, "probe_at": 3e-8, "sequential": True}),
+        (
+            efforts.MANY_ROWS,
+            {1e-8, 2e-8, 4e-8},
+            {"trade_off": 24e-8, "probe_at": 0.0, "sequential": False},
+        ),
+    ],
+)
+def test_training_begins_beyond_the_boldest_quantization_that_passes(
+    rows: int,
+    passing: set[float],
+    begins: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The best settings where rows are few, plain ones where they are many."""
+    trained = stub(rows)
+    search = trained.search
+    search.settings = {"sequential": True, "probe_at": 1e-8}
+    tried = [(1e-8, search.settings), (2e-8, search.settings)]
+    tried += [(trade_off, PLAIN) for trade_off in (2e-8, 4e-8)]
+    search.candidates = [
+        SimpleNamespace(recipe=search.quantized(trade_off, settings), at=trade_off)
+        for trade_off, settings in tried
+    ]
+    monkeypatch.setattr(Search, "excess", lambda _, c: 0.0 if c.at in passing else 1.0)
+    recipe = trained._recipe(1e-6, 3.0, 2.0, {})  # noqa: SLF001
+    quantize, train = recipe.to_dict()["steps"]
+    assert {key: quantize[key] for key in begins} == pytest.approx(begins)
+    assert train["trade_off"] == 1e-6
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from penjing.core.model import LayerKind
 from penjing.core.processes import processes
 from penjing.core.recipe import Recipe
 from penjing.engine.invariances import kept_by
+from penjing.engine.search import PLAIN
 from penjing.engine.training import unlabelled
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ CLOSE = 1.12
 TEACHER = (0.0, 0.7)
 """Share of the original's word beside labels: where rows are many, and where they are so few
 that labels alone would be learned by heart."""
-BLENDED = {"weight": 1.0, "temperature": 4.0}
-"""The section ``distillation`` where images are blended: such have no labels."""
+BLENDED = {"weight": 1.0, "temperature": 4.0, "features": 1.0}
+"""The section ``distillation`` where images are blended: such have no labels.  What blocks
+give tells more about an image than its classes do, which counts where images are few."""
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
@@ -188,8 +190,8 @@ class _Trained:
 
     def run(self) -> None:
         sections, epochs = self._sections(), self._epochs()
-        start, first = self._start(), self._first()
-        settings = self._recipe(first, start, epochs, sections).settings
+        first = self._first()
+        settings = self._recipe(first, 1.0, epochs, sections).settings
         trainer = self.trainer.configured(settings, self.search.seed)
         seconds = trainer.seconds_per_step(self.search.model)
         epochs = self._affordable(epochs, seconds)
@@ -206,7 +208,7 @@ class _Trained:
             self.search.trainer = replace(self.trainer, progress=self._of_run(number))
             kind = "trained" if self.labelled else "reconstructed"
             bolder = trade_off / first if self.few else 1.0
-            recipe = self._recipe(trade_off, bolder * start, epochs, sections)
+            recipe = self._recipe(trade_off, bolder, epochs, sections)
             candidate = self.search.attempt(recipe, f"{kind} {trade_off:.3g}")
             (self.within if self._passes(candidate) else self.beyond).append(trade_off)
             drop = candidate.judgement.drop
@@ -230,10 +232,20 @@ class _Trained:
         return tell
 
     def _recipe(
-        self, trade_off: float, start: float, epochs: float, sections: dict[str, Any]
+        self, trade_off: float, bolder: float, epochs: float, sections: dict[str, Any]
     ) -> Recipe:
-        """Quantize, for steps to begin with, then train."""
-        (quantize,) = self._plain(float(f"{start:.3g}")).to_dict()["steps"]
+        """Quantize, for steps to begin with, then train.
+
+        Args:
+            trade_off: of training.
+            bolder: factor of the trade-offs of quantizing.
+            epochs: of training.
+            sections: which say how to train.
+        """
+        settings = dict(self._settings)
+        if "probe_at" in settings:  # errors as large as those to come
+            settings["probe_at"] *= bolder
+        (quantize,) = self.search.quantized(bolder * self._start, settings).to_dict()["steps"]
         train = {
             "use": "rate_penalized_training",
             "epochs": float(f"{epochs:.4g}"),
@@ -299,23 +311,23 @@ class _Trained:
         bits = 8 * min(within, default=max(c.size_bytes for c in lossy)) / count
         return min(FIRST / bits**2, MOST_FIRST) / count
 
-    def _plain(self, trade_off: float) -> Recipe:
-        """Quantize and nothing else."""
-        step = {"use": "rate_distortion", "sequential": False, "trade_off": trade_off}
-        return Recipe.from_dict({"seed": self.search.seed, "steps": [step]})
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """Settings of the quantization that training begins with.
 
-    def _start(self) -> float:
-        """Choose the trade-off of the quantization that the first training begins with.
-
-        Where rows are few, training hardly changes codes: bolder runs begin bolder, too.
+        Where rows are few, training hardly changes codes: the best that there is pays.
         """
-        known: dict[float, bool] = {
-            step["trade_off"]: self.search.excess(candidate) <= CLOSE_BY
-            for candidate in self.search.candidates
-            for step in candidate.recipe.to_dict()["steps"]
-            if step["use"] == "rate_distortion"
-            and candidate.recipe == self._plain(step["trade_off"])
-        }
+        return self.search.settings if self.few else PLAIN
+
+    @cached_property
+    def _start(self) -> float:
+        """Choose the trade-off of the quantization that the first training begins with."""
+        known: dict[float, bool] = {}
+        for candidate in self.search.candidates:
+            for step in candidate.recipe.to_dict()["steps"]:
+                trade_off = step.get("trade_off", 0.0)
+                if candidate.recipe == self.search.quantized(trade_off, self._settings):
+                    known[trade_off] = self.search.excess(candidate) <= CLOSE_BY
         passing = [BEYOND * trade_off for trade_off, passed in known.items() if passed]
         if not known:  # nothing may be lost, so nothing was tried
             return self.search.first_guess() / CAREFUL

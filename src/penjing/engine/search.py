@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from penjing.core.training import Trainer
     from penjing.engine.judging import Judge
 
+PLAIN: dict[str, Any] = {"sequential": False}
+"""Settings of the quantizer to begin with."""
 PROBING: dict[str, Any] = {"probe_at": True}
 """Stands for sensitivities measured by actual errors at the trade-off found so far."""
 VARIANTS: tuple[dict[str, Any], ...] = (
@@ -98,6 +100,8 @@ class Search:
     """What ended the search early, for people; empty where nothing did."""
     slowest: float = 0.0
     """Seconds that the slowest candidate took."""
+    settings: dict[str, Any] = field(default_factory=lambda: dict(PLAIN))
+    """Of the quantizer, besides the trade-off: those that have served best so far."""
 
     def attempt(self, recipe: Recipe, label: str) -> Candidate:
         """Apply a recipe, pack the result and judge it; labels are made unique."""
@@ -136,16 +140,15 @@ class Search:
         """Search for the boldest trade-off; candidates are left in ``candidates``."""
         if not self.worthwhile:
             return
-        plain: dict[str, Any] = {"sequential": False}
         found = self._approach(
-            self.first_guess(), plain, steps=5, close=0.3, phase="finding the trade-off"
+            self.first_guess(), PLAIN, steps=5, close=0.3, phase="finding the trade-off"
         )
         if self.out_of_time:
             return
-        trade_off, settings = self._best_variant(found, plain)
-        final = self._approach(trade_off, settings, steps=5, close=0.05, phase="refining")
-        self._fill_ladder(final, settings)
-        self._step_back(final, settings)
+        trade_off, self.settings = self._best_variant(found, PLAIN)
+        final = self._approach(trade_off, self.settings, steps=5, close=0.05, phase="refining")
+        self._fill_ladder(final, self.settings)
+        self._step_back(final, self.settings)
 
     @property
     def worthwhile(self) -> bool:
@@ -167,21 +170,22 @@ class Search:
         allowed = self.budget.max_drop or 0.005
         return LOSS_PER_DROP * allowed / (LOSS_PER_BIT * max(count, 1))
 
-    def _try(self, trade_off: float, settings: dict[str, Any]) -> Candidate:
-        """Try one setting of the quantizer; the trade-off is rounded to print well."""
+    def quantized(self, trade_off: float, settings: dict[str, Any]) -> Recipe:
+        """Give the recipe of one setting of the quantizer, in numbers that print well."""
         rounded = float(f"{min(max(trade_off, TRADE_OFFS[0]), TRADE_OFFS[1]):.4g}")
         settings = {**settings, "probe_at": float(f"{settings.get('probe_at', 0.0):.4g}")}
-        recipe = Recipe.from_dict(
-            {
-                "seed": self.seed,
-                "steps": [{"use": "rate_distortion", "trade_off": rounded, **settings}],
-            }
-        )
+        step = {"use": "rate_distortion", "trade_off": rounded, **settings}
+        return Recipe.from_dict({"seed": self.seed, "steps": [step]})
+
+    def _try(self, trade_off: float, settings: dict[str, Any]) -> Candidate:
+        """Try one setting of the quantizer."""
+        recipe = self.quantized(trade_off, settings)
         for known in self.candidates:
             if known.recipe == recipe:
                 return known
+        (step,) = recipe.to_dict()["steps"]
         kind = "sequential" if settings["sequential"] else "plain"
-        return self.attempt(recipe, f"{kind} {rounded:.3g}")
+        return self.attempt(recipe, f"{kind} {step['trade_off']:.3g}")
 
     def _approach(
         self, start: float, settings: dict[str, Any], *, steps: int, close: float, phase: str
