@@ -309,37 +309,31 @@ def test_precision_is_halved_where_classes_are_told_by_convolutions_and_few_rows
 
 
 @pytest.mark.parametrize(
-    ("rows", "passing", "begins"),
+    ("rows", "passing", "start"),
     [
-        (100, {1e-8, 2e-8, 4e-8}, {"trade_off": 12e-8, "probe_at": 3e-8, "sequential": True}),
-        (100, set(), {"trade_off": 3e-8, "probe_at": 3e-8, "sequential": True}),
-        (
-            efforts.MANY_ROWS,
-            {1e-8, 2e-8, 4e-8},
-            {"trade_off": 24e-8, "probe_at": 0.0, "sequential": False},
-        ),
+        (100, {1e-8, 2e-8}, efforts.BEYOND[1] * 2e-8),
+        (100, {1e-8}, efforts.BEYOND[1] * 1e-8),
+        (100, set(), 1e-8),
+        (efforts.MANY_ROWS, {1e-8, 2e-8}, efforts.BEYOND[0] * 2e-8),
     ],
 )
-def test_training_begins_beyond_the_boldest_quantization_that_passes(
-    rows: int,
-    passing: set[float],
-    begins: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+def test_training_begins_beyond_the_boldest_plain_quantization_that_passes(
+    rows: int, passing: set[float], start: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The best settings where rows are few, plain ones where they are many."""
     trained = stub(rows)
-    search = trained.search
-    search.settings = {"sequential": True, "probe_at": 1e-8}
-    tried = [(1e-8, search.settings), (2e-8, search.settings)]
-    tried += [(trade_off, PLAIN) for trade_off in (2e-8, 4e-8)]
-    search.candidates = [
-        SimpleNamespace(recipe=search.quantized(trade_off, settings), at=trade_off)
-        for trade_off, settings in tried
+    probed = {"sequential": True, "probe_at": 1e-8}
+    tried = [(1e-8, PLAIN), (2e-8, PLAIN), (4e-8, PLAIN), (8e-8, probed)]
+    candidates: Any = [
+        SimpleNamespace(recipe=trained.search.quantized(at, settings), at=at)
+        for at, settings in tried
     ]
-    monkeypatch.setattr(Search, "excess", lambda _, c: 0.0 if c.at in passing else 1.0)
+    trained.search.candidates = candidates
+    passes = {*passing, 8e-8}
+    monkeypatch.setattr(Search, "excess", lambda _, c: 0.0 if c.at in passes else 1.0)
     recipe = trained._recipe(1e-6, 3.0, 2.0, {})  # noqa: SLF001
     quantize, train = recipe.to_dict()["steps"]
-    assert {key: quantize[key] for key in begins} == pytest.approx(begins)
+    assert quantize["trade_off"] == pytest.approx(3.0 * start)
+    assert not quantize["sequential"]
     assert train["trade_off"] == 1e-6
 
 

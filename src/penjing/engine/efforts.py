@@ -45,9 +45,10 @@ FIRST, MOST_FIRST = 0.3, 2.0
 takes after quantizing alone, and at most: what has few bits has many to spare."""
 UNKNOWN_FIRST = 1.0
 """The same where quantizing alone was not tried."""
-BEYOND = 2.0
+BEYOND = (2.0, 4.0)
 """Trade-off of the quantization that training begins with, over the boldest within the limit:
-what that loses is won back."""
+what that loses is won back.  Where rows are many, training itself makes the file smaller;
+where they are few, it hardly changes codes, and bolder runs begin bolder still."""
 CLOSE_BY = 0.3
 """Excess (logarithm) up to which such a quantization counts as within it."""
 CAREFUL = 16.0
@@ -238,14 +239,11 @@ class _Trained:
 
         Args:
             trade_off: of training.
-            bolder: factor of the trade-offs of quantizing.
+            bolder: factor of the trade-off of quantizing.
             epochs: of training.
             sections: which say how to train.
         """
-        settings = dict(self._settings)
-        if "probe_at" in settings:  # errors as large as those to come
-            settings["probe_at"] *= bolder
-        (quantize,) = self.search.quantized(bolder * self._start, settings).to_dict()["steps"]
+        (quantize,) = self._plain(bolder * self._start).to_dict()["steps"]
         train = {
             "use": "rate_penalized_training",
             "epochs": float(f"{epochs:.4g}"),
@@ -311,24 +309,27 @@ class _Trained:
         bits = 8 * min(within, default=max(c.size_bytes for c in lossy)) / count
         return min(FIRST / bits**2, MOST_FIRST) / count
 
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """Settings of the quantization that training begins with.
+    def _plain(self, trade_off: float) -> Recipe:
+        """Quantize by the settings that are tried first, and nothing else.
 
-        Where rows are few, training hardly changes codes: the best that there is pays.
+        Codes that better settings choose are smaller, but training moves them no further: in
+        the end, the drop is the same for the same bytes.
         """
-        return self.search.settings if self.few else PLAIN
+        return self.search.quantized(trade_off, PLAIN)
 
     @cached_property
     def _start(self) -> float:
         """Choose the trade-off of the quantization that the first training begins with."""
-        known: dict[float, bool] = {}
-        for candidate in self.search.candidates:
-            for step in candidate.recipe.to_dict()["steps"]:
-                trade_off = step.get("trade_off", 0.0)
-                if candidate.recipe == self.search.quantized(trade_off, self._settings):
-                    known[trade_off] = self.search.excess(candidate) <= CLOSE_BY
-        passing = [BEYOND * trade_off for trade_off, passed in known.items() if passed]
+        known: dict[float, bool] = {
+            step["trade_off"]: self.search.excess(candidate) <= CLOSE_BY
+            for candidate in self.search.candidates
+            for step in candidate.recipe.to_dict()["steps"]
+            if step["use"] == "rate_distortion"
+            and candidate.recipe == self._plain(step["trade_off"])
+        }
+        passing = [
+            BEYOND[self.few] * trade_off for trade_off, passed in known.items() if passed
+        ]
         if not known:  # nothing may be lost, so nothing was tried
             return self.search.first_guess() / CAREFUL
         return max(passing, default=min(known))

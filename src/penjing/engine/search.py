@@ -100,8 +100,6 @@ class Search:
     """What ended the search early, for people; empty where nothing did."""
     slowest: float = 0.0
     """Seconds that the slowest candidate took."""
-    settings: dict[str, Any] = field(default_factory=lambda: dict(PLAIN))
-    """Of the quantizer, besides the trade-off: those that have served best so far."""
 
     def attempt(self, recipe: Recipe, label: str) -> Candidate:
         """Apply a recipe, pack the result and judge it; labels are made unique."""
@@ -145,10 +143,10 @@ class Search:
         )
         if self.out_of_time:
             return
-        trade_off, self.settings = self._best_variant(found, PLAIN)
-        final = self._approach(trade_off, self.settings, steps=5, close=0.05, phase="refining")
-        self._fill_ladder(final, self.settings)
-        self._step_back(final, self.settings)
+        trade_off, settings = self._best_variant(found, PLAIN)
+        final = self._approach(trade_off, settings, steps=5, close=0.05, phase="refining")
+        self._fill_ladder(final, settings)
+        self._step_back(final, settings)
 
     @property
     def worthwhile(self) -> bool:
