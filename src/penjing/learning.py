@@ -12,6 +12,7 @@ from penjing.core.training import (
     Distillation,
     Optimization,
     Optimizer,
+    Precision,
     Schedule,
     TrainingSettings,
 )
@@ -46,6 +47,10 @@ def train(  # noqa: PLR0913  # the one function that takes everything
     optimizer: Optimizer = "adam",
     schedule: Schedule = "cosine",
     weight_decay: float = 0.0,
+    l1: float = 0.0,
+    clip_norm: float = 0.0,
+    precision: Precision = "float32",
+    patience: int = 0,
     shift: int = 0,
     mirror: bool = False,
     blend: bool = False,
@@ -78,6 +83,11 @@ def train(  # noqa: PLR0913  # the one function that takes everything
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         schedule: ``cosine``, ``one_cycle`` or ``constant``.
         weight_decay: of weights, not of biases.
+        l1: factor of the sum of magnitudes of weights in the loss.
+        clip_norm: norm that gradients are cut to; 0 leaves them as they are.
+        precision: ``float32``, or ``bfloat16`` or ``float16`` in the forward pass.
+        patience: epochs without a better loss on a tenth of the rows, held out for that, after
+            which training ends with the best state; 0 trains on all rows to the end.
         shift: pixels by which images are shifted at random, at most.
         mirror: whether every other image is mirrored, left to right.
         blend: whether images are blended in pairs, with teachers: what blends are, these alone
@@ -127,6 +137,10 @@ def train(  # noqa: PLR0913  # the one function that takes everything
                 schedule=schedule,
                 batch_size=128 if batch_size is None else batch_size,
                 weight_decay=weight_decay,
+                l1=l1,
+                clip_norm=clip_norm,
+                precision=precision,
+                patience=patience,
                 shift=shift,
                 mirror=mirror,
                 blend=blend,
@@ -157,6 +171,9 @@ def transfer(  # noqa: PLR0913  # the one function that takes everything
     optimizer: Optimizer = "adam",
     schedule: Schedule = "cosine",
     weight_decay: float = 0.0,
+    l1: float = 0.0,
+    clip_norm: float = 0.0,
+    precision: Precision = "float32",
     shift: int = 0,
     mirror: bool = False,
     seed: int = 0,
@@ -186,6 +203,9 @@ def transfer(  # noqa: PLR0913  # the one function that takes everything
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         schedule: ``cosine``, ``one_cycle`` or ``constant``, in each stage.
         weight_decay: of weights, not of biases.
+        l1: factor of the sum of magnitudes of weights in the loss.
+        clip_norm: norm that gradients are cut to; 0 leaves them as they are.
+        precision: ``float32``, or ``bfloat16`` or ``float16`` in the forward pass.
         shift: pixels by which images are shifted at random, at most.
         mirror: whether every other image is mirrored, left to right.
         seed: of every random choice; the same seed gives the same model.
@@ -223,6 +243,9 @@ def transfer(  # noqa: PLR0913  # the one function that takes everything
                 schedule=schedule,
                 batch_size=128 if batch_size is None else batch_size,
                 weight_decay=weight_decay,
+                l1=l1,
+                clip_norm=clip_norm,
+                precision=precision,
                 shift=shift,
                 mirror=mirror,
             ),

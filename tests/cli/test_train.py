@@ -43,11 +43,12 @@ def test_a_model_is_trained_distilled_and_moved(penjing: Run) -> None:
     student = penjing(
         *("train", "logistic_regression", "--train", "rows.npz", "-o", "small.onnx"),
         *("--teacher", "base.onnx", "--epochs", 2, "--quiet"),
+        *("--l1", 0.001, "--clip-norm", 1, "--precision", "bfloat16", "--patience", 5),
     )
     assert (student.code, student.out, student.err) == (0, "", "")
     moved = penjing(
         *("transfer", "base.onnx", "--train", "train.npz", "-o", "new.onnx"),
-        *("--epochs", 2, "--stages", 2),
+        *("--epochs", 2, "--stages", 2, "--l1", 0.001, "--clip-norm", 1),
     )
     assert moved.code == 0, moved.err
     assert "on 12 rows: a tenth of --train, held out" in moved.out

@@ -114,7 +114,7 @@ def test_every_template_learns(name: str) -> None:
     net: Any = template.build(problem, 0)
     trainee = ModuleTrainee(net, problem, settings, [])
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    steps = fit(
+    fitted = fit(
         trainee,
         part,
         epochs=1 / 3,
@@ -124,7 +124,7 @@ def test_every_template_learns(name: str) -> None:
         checkpoints=Checkpoints(),
         progress=lambda *_: None,
     )
-    assert steps == 1
+    assert fitted == (24, 1 / 3, 1)
     after = net.state_dict()
     moved = [key for key, value in before.items() if not torch.equal(value, after[key])]
     assert any(after[key].ndim > 1 for key in moved)
@@ -287,6 +287,34 @@ def test_finished_training_is_taken_up_again(tmp_path: Path) -> None:
     again = taught(checkpoints=tmp_path, progress=progress)
     assert "done before" in told
     assert again.content == first.content
+    assert (again.steps, again.epochs) == (first.steps, 1)
+
+
+def test_patience_ends_training_early(tmp_path: Path) -> None:
+    """Labels of chance alone: what is learned by heart is of no use to rows held out."""
+    labels = np.random.default_rng(1).integers(0, 3, len(X))
+    how: dict[str, Any] = {"epochs": 40, "learning_rate": 0.03, "patience": 2}
+    made = taught((X, labels), **how, checkpoints=tmp_path)
+    assert made.rows == 162  # a tenth is held out to measure, and a tenth of the others
+    assert made.steps == made.epochs * 10 < 400
+    again = taught((X, labels), **how, checkpoints=tmp_path)
+    assert (again.content, again.epochs) == (made.content, made.epochs)
+
+
+def test_l1_makes_weights_smaller_and_clipping_slows_them(base: Learned) -> None:
+    def size(made: Learned) -> float:
+        return float(sum(np.abs(w.tensor.dense()).sum() for w in made.model.weights().values()))
+
+    how: dict[str, Any] = {"epochs": 8, "learning_rate": 3e-2}
+    assert size(taught(**how, l1=0.01)) < 0.9 * size(base)
+    cut = taught(**how, optimizer="sgd", clip_norm=1e-4)
+    assert size(cut) < 0.9 * size(taught(**how, optimizer="sgd"))
+
+
+def test_the_forward_pass_may_be_in_bfloat16(once: Learned) -> None:
+    made = taught(precision="bfloat16")
+    assert made.content != once.content
+    assert abs(made.value.value - once.value.value) < 0.3
 
 
 def test_errors_of_values_are_divided_by_their_scale() -> None:

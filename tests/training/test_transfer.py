@@ -240,6 +240,12 @@ def test_the_head_alone_leaves_all_else_as_it_was() -> None:
     assert np.abs(new[HEAD_BIAS].tensor.dense()).max() > 0
 
 
+def test_training_is_set_as_usual() -> None:
+    plain = moved().content
+    for how in ({"l1": 0.1}, {"clip_norm": 1e-3}, {"precision": "bfloat16"}):
+        assert moved(**how).content != plain, how
+
+
 def test_the_same_seed_gives_the_same_file() -> None:
     assert moved().content == moved().content
     assert moved().content != moved(seed=1).content

@@ -14,7 +14,7 @@ from penjing.cli.compress import OTHERS
 from penjing.cli.screen import size
 from penjing.core.errors import OutputError
 from penjing.core.recipe import LARGEST_SEED
-from penjing.core.training import Optimizer, Schedule
+from penjing.core.training import Optimizer, Precision, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,6 +80,32 @@ Course = Annotated[
 WeightDecay = Annotated[
     float,
     typer.Option(min=0.0, max=1.0, help="Of weights, not of biases.", rich_help_panel=TRAINING),
+]
+L1 = Annotated[
+    float,
+    typer.Option(
+        "--l1",
+        min=0.0,
+        max=1.0,
+        help="Factor of the sum of magnitudes of weights in the loss.",
+        rich_help_panel=TRAINING,
+    ),
+]
+ClipNorm = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1e6,
+        help="Norm that gradients are cut to; 0 leaves them as they are.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Number = Annotated[
+    Precision,
+    typer.Option(
+        help="Number type of the forward pass; the 16-bit ones are fast on some processors.",
+        rich_help_panel=TRAINING,
+    ),
 ]
 Shift = Annotated[
     int,

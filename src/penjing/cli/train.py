@@ -101,6 +101,20 @@ def train(  # noqa: PLR0913  # one parameter for each option
     optimizer: learning.How = "adam",
     schedule: learning.Course = "cosine",
     weight_decay: learning.WeightDecay = 0.0,
+    l1: learning.L1 = 0.0,
+    clip_norm: learning.ClipNorm = 0.0,
+    precision: learning.Number = "float32",
+    patience: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=10000,
+            metavar="EPOCHS",
+            help="End, with the best state, after so many epochs without a better loss on a "
+            "tenth of the rows, held out for that; 0 trains on all rows to the end.",
+            rich_help_panel=learning.TRAINING,
+        ),
+    ] = 0,
     shift: learning.Shift = 0,
     mirror: learning.Mirror = False,
     blend: Annotated[
@@ -153,6 +167,10 @@ def train(  # noqa: PLR0913  # one parameter for each option
             optimizer=optimizer,
             schedule=schedule,
             weight_decay=weight_decay,
+            l1=l1,
+            clip_norm=clip_norm,
+            precision=precision,
+            patience=patience,
             shift=shift,
             mirror=mirror,
             blend=blend,

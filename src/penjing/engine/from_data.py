@@ -134,7 +134,7 @@ def learn(lesson: Lesson) -> Learned:
     )
     net: Any = lesson.template.build(problem, lesson.seed)
     trainee = ModuleTrainee(net, problem, settings, teachers)
-    steps = fit(
+    fitted = fit(
         trainee,
         part,
         epochs=epochs,
@@ -156,11 +156,11 @@ def learn(lesson: Lesson) -> Learned:
         task=problem.task,
         metric=name,
         value=value,
-        rows=len(part),
+        rows=fitted.rows,
         held_out=len(held),
         split=lesson.data is None,
-        epochs=epochs,
-        steps=steps,
+        epochs=fitted.epochs,
+        steps=fitted.steps,
         seconds=watch.seconds,
     )
 

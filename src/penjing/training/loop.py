@@ -79,8 +79,8 @@ class Run:
         """Count the steps of one pass over the rows."""
         return steps_per_epoch(len(self.rows), self.settings.batch_size)
 
-    def go(self) -> None:
-        """Train to the end, from a checkpoint where there is one.
+    def go(self) -> int:
+        """Train to the end, from a checkpoint where there is one; give the steps done.
 
         Whatever ends it before, such as Ctrl-C, leaves a checkpoint of the last good state.
 
@@ -90,9 +90,9 @@ class Run:
             ConfigError: the precision, or the batch size, does not fit where it runs.
         """
         with reproducible(), accelerated(self.settings.precision) as accelerator:
-            self._go(accelerator)
+            return self._go(accelerator)
 
-    def _go(self, accelerator: Accelerator) -> None:
+    def _go(self, accelerator: Accelerator) -> int:
         stepper = Stepper(
             self.trainee, self.rows, self.settings, self.seed, accelerator, self._tell
         )
@@ -122,6 +122,7 @@ class Run:
             keeper.save()
             raise
         keeper.end()
+        return state.step
 
     def _known(self, accelerator: Accelerator) -> dict[str, Any] | None:
         """Load the state of the run, if all processes have the same."""

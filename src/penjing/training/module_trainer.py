@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from penjing.core.registry import BACKENDS
 from penjing.core.training import to_numpy
 from penjing.training.loop import Run
 from penjing.training.losses import Form, Objective, are_shares, mean_of, total_loss
-from penjing.training.rows import Rows
+from penjing.training.rows import Rows, divided
 from penjing.training.trainer import CHECKPOINTS, digest_model, function_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from penjing.training.rows import Sample
 
 OUTPUT = "output"
-STATE = "module"
+STATE, RUN = "module", "run"
 SMALLEST_SHARE = 1e-7
 SCORES_AXES = 2
 """Samples and classes."""
@@ -172,7 +172,13 @@ class ModuleTrainee:
             teacher=teacher,
             features=(),
         )
-        return loss, loss
+        l1 = self.settings.training.l1
+        return (loss + l1 * self._magnitude() if l1 else loss), loss
+
+    def _magnitude(self) -> torch.Tensor:
+        """Sum the magnitudes of all that may decay."""
+        matrices = [each for each in self.module.parameters() if each.ndim > 1]
+        return torch.stack([each.abs().sum() for each in matrices]).sum()
 
     def after(self, moment: Moment, pace: Pace) -> None:
         """Change nothing between steps."""
@@ -201,6 +207,14 @@ class ModuleTrainee:
         return ((values.double() - mean) / std).float()
 
 
+class Fitted(NamedTuple):
+    """What a run came to; patience may have ended it early, and held rows out for that."""
+
+    rows: int
+    epochs: float
+    steps: int
+
+
 def fit(  # noqa: PLR0913  # all that makes a run
     trainee: ModuleTrainee,
     part: Part,
@@ -211,16 +225,18 @@ def fit(  # noqa: PLR0913  # all that makes a run
     key: str,
     checkpoints: Checkpoints,
     progress: Callable[[str, float, str], None],
-) -> int:
-    """Train a module in place; give the number of steps.
+) -> Fitted:
+    """Train a module in place.
 
     Raises:
         ConfigError: batches are too small for the module.
         TrainingError: the loss became NaN again and again.
         OutputError: the result cannot be kept.
     """
-    rows = Rows(part, {trainee.problem.name: 0})
+    axes = {trainee.problem.name: 0}
     optimization = trainee.settings.training
+    trained, kept = divided(part, seed) if optimization.patience else (part, None)
+    rows = Rows(trained, axes)
     _check_batches(trainee.module, len(rows), optimization.batch_size)
     digest = _digest(trainee, part, key, (epochs, learning_rate, seed))
     run = Run(
@@ -233,24 +249,27 @@ def fit(  # noqa: PLR0913  # all that makes a run
         digest,
         checkpoints,
         lambda share, note: progress("training", share, note),
+        held=None if kept is None else Rows(kept, axes),
     )
     known = checkpoints.result(digest)
     if known is not None:
         state = {name: torch.from_numpy(array) for name, array in known[STATE].items()}
         trainee.module.load_state_dict(state)
         progress("training", 1.0, "done before")
+        steps = int(known[RUN]["steps"])
     else:
-        _go(run)
+        steps = _go(run)
         trainee.module.cpu()
         arrays = {n: np.array(to_numpy(t)) for n, t in trainee.module.state_dict().items()}
-        checkpoints.finish(digest, {STATE: arrays})
+        checkpoints.finish(digest, {STATE: arrays, RUN: {"steps": np.array(steps)}})
     trainee.module.eval()
-    return run.steps
+    done = epochs if steps == run.steps else steps / run.steps_per_epoch
+    return Fitted(len(rows), done, steps)
 
 
-def _go(run: Run) -> None:
+def _go(run: Run) -> int:
     try:
-        run.go()
+        return run.go()
     except TrainingError as error:
         raise TrainingError(
             error.where, error.problem, "give a smaller learning rate, with --learning-rate"

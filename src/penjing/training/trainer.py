@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TIMED_STEPS = 5
 OVERHEAD = 1.5
 """Time of a whole step over that of its gradients."""
-CHECKPOINTS = 4
+CHECKPOINTS = 5
 """Version of what they hold: others are not taken up."""
 FIRST_ROWS = 8
 """Rows on which a model must give the same in training as in use."""
