@@ -256,7 +256,7 @@ def test_too_few_samples_leave_it_undecided_and_say_how_many_would_do(done: Sear
     assert decision.outcome.samples_needed > 40
     assert "40 certification samples are too few" in decision.reason
     assert str(decision.outcome.samples_needed) in decision.reason
-    passing = [c for c in done.candidates if c.recipe.steps and done.within(c, 0.02)]
+    passing = [c for c in done.candidates if c.recipe.steps and done.estimates.within(c, 0.02)]
     assert decision.chosen is min(passing, key=lambda c: c.size_bytes)
 
 

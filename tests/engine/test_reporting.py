@@ -35,7 +35,8 @@ def test_offers_are_the_smallest_files_that_other_limits_allow(
         kept = [
             c
             for c in search.candidates
-            if search.within(c, offer.limit) and search.expected_drop(c) <= offer.limit
+            if search.estimates.within(c, offer.limit)
+            and search.estimates.upper(c) <= offer.limit
         ]
         assert offer.size_bytes == min(c.size_bytes for c in kept) + HEADER_BYTES
         is_smaller = offer.size_bytes < artifact.size_bytes

@@ -31,10 +31,10 @@ def test_the_trade_off_found_uses_the_limit_and_keeps_it(
 ) -> None:
     search = searching(max_drop=0.03, confidence=None)
     search.run()
-    passing = [c for c in lossy(search) if search.within(c, 0.03)]
+    passing = [c for c in lossy(search) if search.estimates.within(c, 0.03)]
     best = min(passing, key=lambda c: c.size_bytes)
     assert best.size_bytes < search.candidates[0].size_bytes / 2
-    assert search.point_estimate(best) > 0.03 / 4
+    assert search.estimates.drop(best) > 0.03 / 4
 
 
 def test_looser_limits_give_smaller_files(searching: Callable[..., Search]) -> None:
@@ -42,7 +42,7 @@ def test_looser_limits_give_smaller_files(searching: Callable[..., Search]) -> N
     for limit in (0.004, 0.1):
         search = searching(max_drop=limit, confidence=None)
         search.run()
-        passing = [c for c in search.candidates if search.within(c, limit)]
+        passing = [c for c in search.candidates if search.estimates.within(c, limit)]
         sizes.append(min(c.size_bytes for c in passing))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 0.8 * sizes[0]
@@ -145,7 +145,7 @@ def test_searches_end_alike(searching: Callable[..., Search]) -> None:
 def test_the_front_holds_what_nothing_beats(searching: Callable[..., Search]) -> None:
     search = searching(max_drop=0.05)
     search.run()
-    front = pareto(search.candidates, search.risk)
+    front = pareto(search.candidates, search.estimates.risk)
     sizes = [c.size_bytes for c in front]
     moved = [c.judgement.divergence for c in front]
     assert sizes == sorted(sizes, reverse=True)
@@ -198,7 +198,7 @@ def _arrays(value: object, seen: set[int]) -> list[np.ndarray[Any, Any]]:
 def test_other_metrics_steer_too(metric: str, searching: Callable[..., Search]) -> None:
     search = searching(max_drop=0.05, confidence=None, metric=metric)
     search.run()
-    passing = [c for c in lossy(search) if search.within(c, 0.05)]
+    passing = [c for c in lossy(search) if search.estimates.within(c, 0.05)]
     assert passing
     assert all(c.judgement.expected is None for c in search.candidates)
     assert min(c.size_bytes for c in passing) < search.candidates[0].size_bytes / 2

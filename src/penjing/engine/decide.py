@@ -124,7 +124,7 @@ class Decider:
         """Take the safest among those that are small enough."""
         fitting = [c for c in self.search.candidates if self.search.fits(c)]
         if fitting:
-            chosen = min(fitting, key=lambda c: (self.search.risk(c), c.size_bytes))
+            chosen = min(fitting, key=lambda c: (self.search.estimates.risk(c), c.size_bytes))
             verdict = Verdict.MET
             reason = f"the best file found within the size limit; it loses {self._lost(chosen)}"
         else:
@@ -137,7 +137,9 @@ class Decider:
         """Take the smallest whose expected drop keeps the limit; lossless at the least."""
         limit = self.budget.max_drop or 0.0
         passing = [
-            c for c in self.search.candidates if c.recipe.steps and self.search.within(c, limit)
+            c
+            for c in self.search.candidates
+            if c.recipe.steps and self.search.estimates.within(c, limit)
         ]
         return min([self._lossless(), *passing], key=lambda c: c.size_bytes)
 
@@ -236,7 +238,7 @@ class Decider:
 
     def _ladder(self) -> list[Candidate]:
         """Order what is worth a test by search data alone: safest (largest) first."""
-        front = pareto(self.search.candidates, self.search.risk)
+        front = pareto(self.search.candidates, self.search.estimates.risk)
         lossy = [c for c in front if c.recipe.steps]
         worth = [c for c in lossy if self.search.excess(c) <= HOPELESS] or lossy[:1]
         trained = any(c.trained for c in self.search.candidates)
@@ -305,8 +307,8 @@ class Decider:
                 f"{samples} certification samples are too few to prove the limit; "
                 f"about {needed} would decide"
             )
-        elif not self.search.provable:
-            least = self.search.fewest_samples
+        elif not self.search.estimates.provable:
+            least = self.search.estimates.fewest_samples
             reason = (
                 f"{samples} certification samples are too few to prove anything; a model that "
                 f"loses nothing needs {least}"

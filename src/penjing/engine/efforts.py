@@ -173,7 +173,7 @@ def met(search: Search) -> bool:
     """Tell whether a candidate keeps every limit, as far as the search split tells."""
     limit = search.budget.max_drop
     return any(
-        search.fits(candidate) and (limit is None or search.within(candidate, limit))
+        search.fits(candidate) and (limit is None or search.estimates.within(candidate, limit))
         for candidate in search.candidates
     )
 
@@ -286,7 +286,7 @@ class _Trained:
         limit = self.search.budget.max_drop
         if limit is None:
             return not self.search.fits(candidate)
-        return self.search.expected_drop(candidate) <= limit
+        return self.search.estimates.upper(candidate) <= limit
 
     def _next(self) -> float | None:
         """Go on beyond what has passed, back from what has not, or between the two."""

@@ -128,7 +128,7 @@ def _candidates(
             uppers[outcome.label] = outcome.upper
             if outcome.verdict == "met":
                 passed.add(outcome.label)
-    front = {candidate.label for candidate in pareto(search.candidates, search.risk)}
+    front = {candidate.label for candidate in pareto(search.candidates, search.estimates.risk)}
     header = _header_bytes(decision, artifact)
     confidence = search.budget.confidence or DISPLAY_CONFIDENCE
     return tuple(
@@ -167,7 +167,7 @@ def _status(  # noqa: PLR0913, PLR0917, PLR0911  # one reason each
     if candidate.label not in front:
         return "dominated"
     limit = search.budget.max_drop
-    if limit is not None and not search.within(candidate, limit):
+    if limit is not None and not search.estimates.within(candidate, limit):
         return "over the limit"
     return "within the limit"
 
@@ -251,7 +251,7 @@ def _offers(search: Search, decision: Decision, artifact: Artifact) -> tuple[Off
         sizes = [
             c.size_bytes
             for c in search.candidates
-            if max(search.expected_drop(c), c.judgement.drop) <= limit
+            if max(search.estimates.upper(c), c.judgement.drop) <= limit
         ]
         least = min(sizes) + header if sizes else whole
         saves = least <= (1 - LEAST_SAVING) * whole

@@ -16,7 +16,7 @@ import numpy as np
 
 from penjing.core.recipe import Recipe
 from penjing.engine.candidate import Candidate
-from penjing.engine.expectation import correction
+from penjing.engine.estimates import Estimates
 from penjing.engine.packing import pack, without_losses
 from penjing.engine.running import Running
 
@@ -43,10 +43,6 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"sequential": True},
 )
 """Changes of settings to compare, each on top of the best before it."""
-MOST_MARGIN = 0.5
-"""Where no confidence is asked, estimates stay a standard error below the limit, but not by
-more than this share of it: on fresh samples, one at the limit would be over it every other
-time."""
 NEARBY = (0.87, 0.94, 1.12)
 LADDER = (0.4, 0.65, 0.85, 1.25)
 """Further trade-offs to try, relative to the one found: for estimates, and for a proof."""
@@ -100,6 +96,11 @@ class Search:
     """What ended the search early, for people; empty where nothing did."""
     slowest: float = 0.0
     """Seconds that the slowest candidate took."""
+
+    @property
+    def estimates(self) -> Estimates:
+        """What the candidates so far lead to expect of each."""
+        return Estimates(self.candidates, self.budget, len(self.judge.part), self.proof_samples)
 
     def attempt(self, recipe: Recipe, label: str) -> Candidate:
         """Apply a recipe, pack the result and judge it; labels are made unique."""
@@ -223,99 +224,10 @@ class Search:
             assert self.budget.max_size_bytes is not None
             room = max(self.budget.max_size_bytes - HEADER_RESERVE_BYTES, 1)
             return 4 * math.log(room / candidate.size_bytes)
-        expected = self.expected_drop(candidate)
+        expected = self.estimates.upper(candidate)
         if self.budget.max_drop == 0:  # only what has learned from labels can keep that
             return math.inf if expected > 0 else -math.inf
         return math.log(max(expected, 1e-9) / self.budget.max_drop)
-
-    def risk(self, candidate: Candidate) -> float:
-        """Order candidates by what they may lose, the safest first.
-
-        How far the outputs have moved is hardly noisy; but training moves them for the better,
-        too.  Where there is such a candidate, expected drops decide.
-        """
-        if any(known.trained for known in self.candidates):
-            return self.expected_drop(candidate) if candidate.recipe.steps else -math.inf
-        return candidate.judgement.divergence
-
-    def point_estimate(self, candidate: Candidate) -> float:
-        """Expect the drop of a candidate on fresh data.
-
-        Drops counted on a few thousand samples are noisy, and picking the best of many
-        favours the lucky.  Where the model gives probabilities, they tell what to expect
-        (``penjing.engine.expectation``).  Elsewhere the drop is taken proportional to the
-        divergence, which is hardly noisy, with the factor that fits all candidates so far.
-        What was trained decides otherwise far more often than it loses, even where it has
-        learned from the original's outputs alone: there, only counting is fair.
-        """
-        judgement = candidate.judgement
-        if candidate.trained:
-            return judgement.drop
-        if judgement.expected is not None:
-            return self._correction() * judgement.expected
-        return self._drop_per_divergence() * judgement.divergence
-
-    def within(self, candidate: Candidate, limit: float) -> bool:
-        """Tell whether neither the expected nor the counted drop exceeds a limit."""
-        estimate = self.point_estimate(candidate)
-        if self.budget.confidence is None:
-            estimate += self._allowance(candidate)
-        return max(estimate, candidate.judgement.drop) <= limit
-
-    def _correction(self) -> float:
-        """Compare expected with counted drops, over candidates up to three times the limit."""
-        limit = 3 * (self.budget.max_drop or 0.005)
-        known = [c.judgement for c in self.candidates if not c.trained]
-        near = [j for j in known if j.expected is not None and 0 < j.expected <= limit]
-        samples = len(self.judge.part)
-        return correction(
-            [j.expected or 0.0 for j in near],
-            [j.drop for j in near],
-            [math.sqrt(j.variance / samples) for j in near],
-        )
-
-    def expected_drop(self, candidate: Candidate) -> float:
-        """Expect the drop on fresh data or, with confidence asked, its upper bound."""
-        return self.point_estimate(candidate) + self._allowance(candidate)
-
-    @property
-    def provable(self) -> bool:
-        """Whether so few samples could prove the limit even if nothing at all were lost."""
-        return 0 < self.fewest_samples <= self.proof_samples
-
-    @property
-    def fewest_samples(self) -> int:
-        """Samples that prove the limit where no answer changes; 0 where nothing is to prove."""
-        limit, confidence = self.budget.max_drop, self.budget.confidence
-        if not limit or confidence is None:
-            return 0
-        return math.ceil(math.log(1 - confidence) / math.log(1 - limit))
-
-    def _allowance(self, candidate: Candidate) -> float:
-        """Tell how far the bound, or without confidence a margin, lies above the estimate."""
-        if self.budget.confidence is None:
-            noise = math.sqrt(candidate.judgement.variance / max(self.proof_samples, 1))
-            return min(noise, MOST_MARGIN * (self.budget.max_drop or 0.0))
-        if not self.provable:
-            return 0.0
-        return candidate.judgement.allowance(self.proof_samples, self.budget.confidence)
-
-    def _drop_per_divergence(self) -> float:
-        """Fit drop = slope x divergence over all candidates, noisier ones counting less."""
-        known = [
-            c.judgement for c in self.candidates if c.judgement.divergence > 0 and not c.trained
-        ]
-        if not known:
-            return 0.0
-        moved = np.array([j.divergence for j in known])
-        lost = np.array([j.drop for j in known])
-        # Candidates far beyond the limit say little about the slope near it.
-        noise = np.array([max(j.variance, 1e-4) for j in known])
-        limit = self.budget.max_drop or 0.005
-        near = 1 / (1 + (lost / limit) ** 2)
-        weight = near * moved / noise
-        fitted = float((weight * lost).sum() / (weight * moved).sum())
-        return max(fitted, 0.02)
 
     def _best_variant(
         self, found: float, plain: dict[str, Any]
@@ -411,12 +323,13 @@ class Search:
         A ladder needs a first step that holds: were both splits unlucky, it would still pass.
         """
         limit, confidence = self.budget.max_drop, self.budget.confidence
+        estimates = self.estimates
         if limit is None:
             return self.fits(candidate)
-        counted = candidate.judgement.drop + self._allowance(candidate)
-        if confidence is not None and self.provable:
+        counted = candidate.judgement.drop + estimates.allowance(candidate)
+        if confidence is not None and estimates.provable:
             counted += candidate.judgement.allowance(len(self.judge.part), confidence)
-        return max(self.expected_drop(candidate), counted) <= limit
+        return max(estimates.upper(candidate), counted) <= limit
 
 
 def _next(points: list[tuple[float, float]]) -> float:
