@@ -50,6 +50,46 @@ def test_expected_drops_are_right_and_vary_far_less_than_counted_ones() -> None:
     assert expected.var() < 0.1 * counted.var()
 
 
+def two_opinions(seed: int, spread: float, samples: int = 1000) -> tuple[float, float, float]:
+    """Let original and candidate see the truth through noises of their own.
+
+    Gives the drop by the pool, by the original alone, and as counted.
+    """
+    rng = np.random.default_rng(seed)
+    truth = 3 * rng.normal(size=(samples, CLASSES))
+    labels = draw(softmax(truth), rng)
+    before = 2 * (truth + rng.normal(size=truth.shape))
+    after = 0.7 * (truth + spread * rng.normal(size=truth.shape))
+    made = Expectation.of({"y": before}, labels)
+    assert made is not None
+    pooled = made.pooled_drop({"y": after})
+    assert pooled is not None
+    before_right, after_right = (
+        (scores.argmax(axis=1) == labels).mean() for scores in (before, after)
+    )
+    return pooled, made.drop({"y": after}), float(before_right - after_right)
+
+
+@pytest.mark.parametrize("spread", [0.7, 1.0, 1.4], ids=["better", "as good", "worse"])
+def test_a_candidate_of_its_own_mind_is_asked_as_well(spread: float) -> None:
+    found = np.array([two_opinions(seed, spread) for seed in range(60)])
+    pooled, alone, counted = found.T
+    assert abs(pooled.mean() - counted.mean()) < 3 * counted.std() / np.sqrt(len(counted))
+    assert pooled.var() < 0.65 * counted.var()
+    assert alone.mean() > pooled.mean() + 0.03  # the original never thinks that it is wrong
+
+
+def test_the_pool_takes_whatever_it_is_given() -> None:
+    rng = np.random.default_rng(0)
+    scores = 3 * rng.normal(size=(300, 4))
+    made = Expectation.of({"y": scores}, draw(softmax(scores), rng))
+    assert made is not None
+    assert made.pooled_drop({"y": scores}) == 0
+    assert made.pooled_drop({"y": np.zeros_like(scores)}) is not None
+    assert made.pooled_drop({"y": 1e4 * scores}) == 0
+    assert made.pooled_drop({"y": np.where(scores > 2, np.nan, scores)}) is None
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_overconfident_scores_are_calibrated(temperature: float) -> None:
     found = [simulated(seed, 4000, temperature) for seed in range(5)]

@@ -52,13 +52,16 @@ class Estimates:
         (``penjing.engine.expectation``).  Elsewhere the drop is taken proportional to the
         divergence, which is hardly noisy, with the factor that fits all candidates so far.
         What was trained decides otherwise far more often than it loses, even where it has
-        learned from the original's outputs alone: there, only counting is fair.
+        learned from the original's outputs alone: its own probabilities count, too.  Without
+        any, or where nothing may be lost, only counting is fair.
         """
         judgement = candidate.judgement
         if candidate.trained:
-            return judgement.drop
+            if judgement.pooled is None or self.budget.max_drop == 0:
+                return judgement.drop
+            return self._correction(trained=True) * judgement.pooled
         if judgement.expected is not None:
-            return self._correction() * judgement.expected
+            return self._correction(trained=False) * judgement.expected
         return self._drop_per_divergence() * judgement.divergence
 
     def within(self, candidate: Candidate, limit: float) -> bool:
@@ -68,15 +71,16 @@ class Estimates:
             estimate += self.allowance(candidate)
         return max(estimate, candidate.judgement.drop) <= limit
 
-    def _correction(self) -> float:
+    def _correction(self, *, trained: bool) -> float:
         """Compare expected with counted drops, over candidates up to three times the limit."""
         limit = 3 * (self.budget.max_drop or 0.005)
-        known = [c.judgement for c in self.candidates if not c.trained]
-        near = [j for j in known if j.expected is not None and 0 < j.expected <= limit]
+        known = [c.judgement for c in self.candidates if c.trained is trained]
+        told = [(j, j.pooled if trained else j.expected) for j in known]
+        near = [(j, drop) for j, drop in told if drop is not None and 0 < drop <= limit]
         return correction(
-            [j.expected or 0.0 for j in near],
-            [j.drop for j in near],
-            [math.sqrt(j.variance / self.samples) for j in near],
+            [drop for _, drop in near],
+            [j.drop for j, _ in near],
+            [math.sqrt(j.variance / self.samples) for j, _ in near],
         )
 
     def upper(self, candidate: Candidate) -> float:

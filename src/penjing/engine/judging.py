@@ -43,6 +43,8 @@ class Judgement:
     of samples whose score is not the original's."""
     expected: float | None = None
     """Drop to expect by the original's probabilities, where there are any."""
+    pooled: float | None = None
+    """Drop to expect by the original's and the candidate's together."""
 
     @property
     def drop(self) -> float:
@@ -114,13 +116,16 @@ class Judge:
         moved = divergence(self.outputs, outputs, classes=self.metric.bounded)
         if not self.metric.bounded:
             outputs = {name: _finite(array) for name, array in outputs.items()}
-        expected = None
+        expected = pooled = None
         # Agreement is no matter of labels: what is expected of it is not what accuracy loses.
         if self.right_or_wrong and self.metric.needs_labels and self.expectation is not None:
             expected = self.expectation.drop(outputs)
+            pooled = self.expectation.pooled_drop(outputs)
         evidence = self._evidence(outputs)
         value = self.value(outputs)
-        return Judgement(evidence, value, float(moved.mean()), variance(evidence), expected)
+        return Judgement(
+            evidence, value, float(moved.mean()), variance(evidence), expected, pooled
+        )
 
     def _evidence(self, outputs: Mapping[str, Array]) -> Evidence:
         """Compare by the test that fits the metric."""
