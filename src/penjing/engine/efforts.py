@@ -243,7 +243,8 @@ class _Trained:
             epochs: of training.
             sections: which say how to train.
         """
-        (quantize,) = self._plain(bolder * self._start).to_dict()["steps"]
+        begins_at = float(f"{bolder * self._start:.3g}")
+        (quantize,) = self._plain(begins_at).to_dict()["steps"]
         train = {
             "use": "rate_penalized_training",
             "epochs": float(f"{epochs:.4g}"),
