@@ -13,6 +13,7 @@ from penjing.core.data import Part, open_data
 from penjing.core.errors import ConfigError, UnsupportedError
 from penjing.core.model import ACTIVATION_SCALES, MATRIX_KINDS
 from penjing.core.structures import Bitmask, LowRank, NMSparse
+from penjing.core.technique import Context
 from penjing.core.tensors import Affine, Codebook
 from penjing.engine.evaluate import divergence
 from penjing.testing.onnx_models import mlp
@@ -339,3 +340,16 @@ def test_outputs_that_nothing_judges_are_kept_by_the_teacher() -> None:
     found = recipe.apply(model, None, trainer).decoded().predict({"x": x})
     error = ((found["Relu1"] - wanted["Relu1"]) ** 2).mean() / (wanted["Relu1"] ** 2).mean()
     assert error < 0.25
+
+
+def test_numbers_that_are_none_reach_the_loop_which_goes_back() -> None:
+    from penjing.core.training import Moment
+    from penjing.techniques.rate_penalized_training import RatePenalizedTraining
+
+    model = penjing.wrap(mlp())
+    weight = next(w for w in model.weights().values() if w.kind in MATRIX_KINDS)
+    made = RatePenalizedTraining().parametrize(weight, Context(seed=0))
+    held = {k: torch.tensor(v) for k, v in {**made.parameters(), **made.buffers()}.items()}
+    held["latent"] = torch.full_like(held["latent"], torch.nan)
+    found = made.slopes(held, Moment(5, 10, 0.1))["latent"]
+    assert found.shape == held["latent"].shape

@@ -175,6 +175,7 @@ class Coded(Parametrization):
         """Give bits per step: between 0 and 1 by row and column, beyond by the size."""
         xp = array_namespace(sizes)
         places = xp.clip(xp.floor(sizes), 1, SIZES)
+        places = xp.where(xp.isnan(sizes), 1, places)  # the loop finds out, and goes back
         flat = xp.reshape(xp.astype(places, xp.int64) - 1, (-1,))
         further = xp.reshape(xp.take(held["further"], flat, axis=0), sizes.shape)
         return xp.where(sizes < 1, held["first"], further)
