@@ -227,6 +227,14 @@ def test_only_the_weights_named_are_touched() -> None:
         assert set(after.changed) == {"layer1", "layer1.bias", "layer2", "layer2.bias"}
 
 
+@pytest.mark.parametrize("trade_off", [1e-8, 1e-2, 1e4])
+def test_what_divides_never_comes_to_zero_nor_past_it(trade_off: float) -> None:
+    spread = np.array([[0.04, -0.001, 6.5, 0.0, -3.0, 1e-20]], np.float32)
+    weight = Weight("w", LayerKind.OTHER, Dense(spread), divides=True)
+    after = quantized({"w": weight}, trade_off=trade_off)["w"].tensor.dense()
+    np.testing.assert_array_equal(np.sign(after), np.sign(spread))
+
+
 def test_biases_and_other_arrays_need_no_layer() -> None:
     weights = {
         "lonely": Weight("lonely", LayerKind.BIAS, Dense(heavy(9).astype(np.float32))),

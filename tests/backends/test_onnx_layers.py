@@ -12,7 +12,7 @@ from penjing.core.model import LayerKind, Model, Statistics, Weight
 from penjing.core.registry import BACKENDS
 from penjing.testing import models
 from penjing.testing.onnx_oddities import recurrent
-from penjing.testing.onnx_zoo import LAYERS
+from penjing.testing.onnx_zoo import LAYERS, Node, draw, graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -142,6 +142,21 @@ def test_recurrent_layers_see_inputs_and_states(operator: str, direction: str) -
         np.testing.assert_allclose(seen["w"].gram[way], inputs.T @ inputs / 8, rtol=1e-4)
         np.testing.assert_allclose(seen["r"].gram[way], flat.T @ flat / 8, rtol=1e-3, atol=1e-4)
     assert seen["r"].positions == pytest.approx(5)
+
+
+def test_what_divides_is_known() -> None:
+    """By the operator that divides, or takes the root of what another divides by."""
+    arrays = draw(m=(6, 6), d=(6, 6), r=(6, 6), v=(6, 6))
+    nodes: list[Node] = [
+        ("Mul", ["x", "m"], "a", {}),
+        ("Div", ["a", "d"], "b", {}),
+        ("Sqrt", ["v"], "root", {}),
+        ("Div", ["b", "root"], "c", {}),
+        ("Div", ["r", "c"], "y", {}),
+    ]
+    made = graph(nodes, {"x": ("float32", ["n", 6])}, arrays, rank=2)
+    weights = opened(made).weights()
+    assert {name for name, weight in weights.items() if weight.divides} == {"d", "v"}
 
 
 def test_biases_know_their_layers() -> None:

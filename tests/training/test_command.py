@@ -135,6 +135,22 @@ def test_an_interrupted_command_keeps_what_it_has_and_goes_on(
     assert not (here / "small.penjing.checkpoints").exists()
 
 
+def test_a_recipe_that_is_cut_short_has_no_result_and_goes_on(here: Path) -> None:
+    """Time that is up ends a recipe as Ctrl-C does: with its state kept, and no file."""
+    code, _, err = penjing()
+    assert code == 0, err
+    whole = digest(here)
+    code, out, err = penjing("--time-limit", "0.001", "--json")
+    assert code == 2, err
+    told = json.loads(out)["error"]
+    assert told["where"] == "--time-limit"
+    assert "before the recipe was done: it has no result" in told["problem"]
+    assert not (here / "small.penjing").exists()
+    code, _, err = penjing()
+    assert code == 0, err
+    assert digest(here) == whole
+
+
 def test_a_changed_recipe_does_not_take_old_checkpoints_up(here: Path) -> None:
     """It is told that the folder holds those of something else; and they stay."""
     kept = here / "small.penjing.checkpoints"

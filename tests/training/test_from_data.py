@@ -343,3 +343,14 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="has started 2 processes") as info:
         taught()
     assert "without torchrun" in info.value.hint
+
+
+def test_the_scale_of_inputs_is_not_trained_for_size() -> None:
+    """Learned inputs are divided by it: past zero, all outputs would be none."""
+    from penjing.core.technique import Context
+    from penjing.techniques.rate_penalized_training import RatePenalizedTraining
+
+    wide = np.random.default_rng(1).normal(size=(len(Y), 20)).astype(np.float32)
+    model = taught((wide, Y)).model
+    chosen = RatePenalizedTraining().chosen(model, Context())
+    assert set(model.weights()) - set(chosen) == {"input_std"}

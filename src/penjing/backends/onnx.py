@@ -229,4 +229,5 @@ def _weight(name: str, role: Role, pieces: Cut) -> Weight:
         into, out, *kernel = role.shape[1], role.shape[0], *role.shape[2:]
         stored = (role.swapped * into, out // role.swapped, *kernel)
         array = swap(array.reshape(stored), role.swapped)
-    return Weight(name, role.kind, Dense(array.reshape(role.shape)), role.groups, role.layer)
+    tensor = Dense(array.reshape(role.shape))
+    return Weight(name, role.kind, tensor, role.groups, role.layer, role.divides)

@@ -47,6 +47,9 @@ class Weight:
     """Equal parts of axis 0 that see different inputs (grouped convolution, directions)."""
     layer: str = ""
     """For a bias: name of the weight whose outputs it is added to, if known."""
+    divides: bool = False
+    """Whether something is divided by it, or by its square root: rounding must not bring a
+    number to zero or past it, and training leaves it alone."""
 
     @property
     def is_float(self) -> bool:

@@ -130,6 +130,8 @@ class _Prober:
             array = weight.tensor.dense()
             rng = np.random.default_rng([seed, *weight.name.encode()])
             noise = np.asarray(rng.normal(size=array.shape)) * (PROBE_ENERGY * _spread(array))
+            if weight.divides:
+                noise = np.where(array < 0, -np.abs(noise), np.abs(noise))
             energy = self._energy(weight, noise)
             return self._loss({weight.name: array + noise}) / max(energy, SMALLEST_ENERGY)
 

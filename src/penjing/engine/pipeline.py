@@ -257,9 +257,23 @@ def _searched(
         search.stopped = "the search was interrupted"
         job.progress("interrupted", 1.0, "keeping the best result so far")
     except _TimeIsUp:
+        if job.recipe is not None:
+            raise _recipe_cut_short(job) from None
         search.stopped = TIME_IS_UP
     clock.stop("search")
     return search
+
+
+def _recipe_cut_short(job: Job) -> ConfigError:
+    """Say that a recipe has no result, and how it comes to one."""
+    hint = "allow more time, or fewer epochs"
+    if job.recipe is not None and job.recipe.trains:
+        hint += "; where checkpoints are kept, training goes on from the last one"
+    return ConfigError(
+        "time_limit",
+        f"{job.time_limit_s:g} s were over before the recipe was done: it has no result",
+        hint,
+    )
 
 
 def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:

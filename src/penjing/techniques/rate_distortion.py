@@ -127,6 +127,8 @@ class RateDistortion(Technique):
     ) -> dict[str, Tensor]:
         sensitivity = self._sensitivity(weight, context)
         mu = self.trade_off / sensitivity
+        if weight.divides:
+            return {weight.name: self._divisor(weight.tensor.dense(), mu)}
         if isinstance(weight.tensor, LowRank | Tucker):
             return {weight.name: weight.tensor.map_values(lambda a: self._alone(a, mu))}
         if seen.gram is None or not seen.gram.size:
@@ -237,6 +239,14 @@ class RateDistortion(Technique):
         codes = quantize([flat], (step, step), mu, rate_term=self.rate_term, descents=0)
         found = codes[0].astype(np.int64).reshape(array.shape)
         return Affine.encode(found, step)
+
+    def _divisor(self, array: Array, mu: float) -> Tensor:
+        """Quantize numbers that divide: none but zeros becomes zero, none changes its sign."""
+        made = self._alone(array, mu)
+        assert isinstance(made, Affine)
+        least = np.sign(array).astype(np.int64)
+        codes = np.where(least * made.codes > 0, made.codes, least)
+        return Affine.encode(codes.astype(np.int64), float(made.scale.reshape(())))
 
 
 def _with_bias(keep: Array, biased: bool) -> Array:  # noqa: FBT001

@@ -68,6 +68,10 @@ class RatePenalizedTraining(TrainingTechnique):
     ramp: Annotated[float, Range(0.0, 1.0)] = 0.5
     """Share of the run over which the cost of bits rises to its full size."""
 
+    def takes(self, weight: Weight) -> bool:
+        """Leave what divides as it is: a step past zero would make all outputs none."""
+        return not weight.divides
+
     def keeps_training(self, weight: Weight) -> bool:
         """Train nothing but what is chosen: that is every real number."""
         del weight

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RECURRENT = {"LSTM", "GRU", "RNN"}
 LINEAR_MODELS = {"LinearClassifier", "LinearRegressor"}
+DIVISORS = {"Div": 1, "BatchNormalization": 4, "Reciprocal": 0, "Sqrt": 0}
+"""Operators that divide by an input, or whose result another will divide by, and which."""
 STATES = "/states"
 """Ending of the name given to the states of a recurrent layer that leaves them out."""
 
@@ -55,6 +57,8 @@ class Role:
     shape: tuple[int, ...] = ()
     """Shape as techniques see it."""
     layer: str = ""
+    divides: bool = False
+    """Whether something is divided by it, or by its square root."""
     uses: list[Use] = field(default_factory=list)
 
 
@@ -113,6 +117,7 @@ class _Finder:
             if name in self.names:
                 self.readers[self.names[name].name] += 1
         if node.domain in STANDARD_DOMAINS:
+            self._divisor(node)
             visit = getattr(self, f"_visit_{node.op_type.lower()}", None)
             if visit is not None:
                 visit(node, attributes(node))
@@ -131,6 +136,13 @@ class _Finder:
                 if self.readers[name] <= 1 and known and layer not in taken:
                     role.layer = layer
                     taken.add(layer)
+
+    def _divisor(self, node: onnx.NodeProto) -> None:
+        """Note an array that something is divided by."""
+        if node.op_type in DIVISORS:
+            seen = self._array(node, DIVISORS[node.op_type])
+            if seen is not None:
+                self.roles[seen.name].divides = True
 
     def _array(self, node: onnx.NodeProto, index: int) -> Seen | None:
         name = node.input[index] if len(node.input) > index else ""
