@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penjing.artifact.artifact import Artifact
-from penjing.core.errors import ModelError
+from penjing.core.errors import ConfigError, ModelError
 from penjing.core.example import WithExample
 from penjing.core.files import as_path
 from penjing.core.registry import BACKENDS
@@ -59,9 +59,14 @@ def from_state_dict(
         The module, or with example inputs a ``WithExample`` of it.
 
     Raises:
+        ConfigError: the constructor is none, or the path no path.
         ModelError: the file cannot be read safely, or its parameters are not the module's.
         MissingExtraError: PyTorch is not installed.
     """
+    if not isinstance(path, str | Path):
+        raise ConfigError(
+            "path", f"must be the path of a file, got {type(path).__name__}", "give it second"
+        )
     if not Path(path).is_file():
         raise ModelError(str(path), "no such file")
     module = BACKENDS.load("pytorch")().from_state_dict(constructor, Path(path))

@@ -14,7 +14,7 @@ import pytest
 
 import penjing
 from penjing.artifact.artifact import Artifact
-from penjing.core.errors import MissingExtraError, ModelError, UnsupportedError
+from penjing.core.errors import ConfigError, MissingExtraError, ModelError, UnsupportedError
 from penjing.core.model import MATRIX_KINDS
 from penjing.core.tensors import Dense
 
@@ -188,6 +188,11 @@ def test_state_dicts_of_other_modules_are_refused(tmp_path: Path) -> None:
         penjing.from_state_dict(ConvNet, tmp_path / "other.pt")
     with pytest.raises(ModelError, match="the constructor gives int"):
         penjing.from_state_dict(int, path)
+    for constructor in (None, ConvNet(), "net"):
+        with pytest.raises(ConfigError, match="constructor: must make the module"):
+            penjing.from_state_dict(constructor, path)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="path: must be the path of a file"):
+        penjing.from_state_dict(path, ConvNet)  # type: ignore[arg-type]
 
 
 class Trap:

@@ -125,3 +125,11 @@ def test_templates_are_listed(penjing: Run) -> None:
     wrong = penjing("templates", "mpl")
     assert wrong.code == 2
     assert "did you mean 'mlp'" in wrong.err
+
+
+@pytest.mark.usefixtures("folder")
+def test_checkpoints_need_a_folder(penjing: Run) -> None:
+    how = ("--train", "train.npz", "--checkpoints", "rows.npz", "-o", "base.onnx")
+    done = penjing("train", "mlp", *how)
+    assert done.code == 2
+    assert "rows.npz: is no folder" in done.err

@@ -90,7 +90,7 @@ def test_samples_may_be_on_another_axis() -> None:
         (np.full((2, 1, 4, 4), 256), PIXELS, "uint8, which cannot hold"),
         (np.full((2, 1, 4, 4), -1), PIXELS, "uint8, which cannot hold"),
         (np.full((2, 3), 1e300), FLOATS, "float32, which cannot hold"),
-        (np.full((2, 3), 2.5), Port("x", "int64", (None, 3)), r"np\.round\(x\)"),
+        (np.full((2, 3), 2.5), Port("x", "int64", (None, 3)), r"np\.round\(x \* 255\)"),
         (np.full((2, 3), 2), Port("x", "bool", (None, 3)), "bool, which cannot hold"),
         (
             np.full((2, 3), "a"),

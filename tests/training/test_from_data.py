@@ -158,6 +158,7 @@ def test_held_out_rows_leave_each_class_something_to_learn_from() -> None:
         assert not set(part.rows) & set(held.rows)
 
 
+@pytest.mark.filterwarnings("ignore:the trained model is right:penjing.PenjingWarning")
 def test_rows_to_measure_on_may_be_given() -> None:
     made = taught((X[:150], Y[:150]), data=(X[150:], Y[150:]))
     assert (made.rows, made.held_out, made.split) == (150, 50, False)
@@ -169,6 +170,7 @@ def test_rows_to_measure_on_may_be_given() -> None:
         taught(data=(X[:9], np.full(9, 7)))
 
 
+@pytest.mark.filterwarnings("ignore:the trained model is right:penjing.PenjingWarning")
 def test_rows_to_learn_and_to_measure_on_should_be_others() -> None:
     with pytest.warns(penjing.PenjingWarning, match="20 of 50 rows that measure .* trained on"):
         taught((X[:150], Y[:150]), data=(X[130:180], Y[130:180]))
@@ -255,6 +257,7 @@ def test_teachers_that_do_not_fit_are_refused(base: Learned) -> None:
         ({"shift": 2}, DataError, "moves images with channels, got rows of 6 features"),
         ({"blend": True}, ConfigError, "blend: needs a teacher"),
         ({"settings": {"batch_norm": True}, "batch_size": 1}, ConfigError, "of one row"),
+        ({"data": (X + 1, 0 * Y)}, DataError, "all 200 are of one class, 0"),
     ],
 )
 def test_what_cannot_be_is_refused(more: dict[str, Any], error: type, said: str) -> None:
@@ -354,3 +357,17 @@ def test_the_scale_of_inputs_is_not_trained_for_size() -> None:
     model = taught((wide, Y)).model
     chosen = RatePenalizedTraining().chosen(model, Context())
     assert set(model.weights()) - set(chosen) == {"input_std"}
+
+
+def test_a_model_that_tells_nothing_apart_is_warned_of() -> None:
+    rng = np.random.default_rng(2)
+    data = (X + 1, rng.permutation(Y))
+    with pytest.warns(
+        penjing.PenjingWarning, match="the trained model is right for .* every time"
+    ):
+        taught(data=data)
+
+
+def test_gaps_between_classes_are_warned_of() -> None:
+    with pytest.warns(penjing.PenjingWarning, match="3 classes occur, but the largest is 200"):
+        taught((X, 100 * Y))

@@ -279,6 +279,7 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "without torchrun" in info.value.hint
 
 
+@pytest.mark.filterwarnings("ignore:the trained model is right:penjing.PenjingWarning")
 def test_rows_to_learn_and_to_measure_on_should_be_others() -> None:
     with pytest.warns(penjing.PenjingWarning, match="20 of 60 rows that measure .* trained on"):
         moved((X[:120], Y[:120]), data=(X[100:], Y[100:]))

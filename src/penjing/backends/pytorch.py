@@ -59,7 +59,9 @@ class Pytorch:
             raise ModelError(
                 str(native),
                 "holds parameters, not what is computed with them",
-                "give their module in Python: penjing.from_state_dict(constructor, path)",
+                "give the module of a state dict in Python: "
+                "penjing.from_state_dict(constructor, path); whole modules, pickled or in "
+                "TorchScript, are never loaded: export them with torch.export.save, to .pt2",
             )
         if find_spec("torch") is None:
             raise MissingExtraError("torch", "PyTorch models")

@@ -13,7 +13,7 @@ import typer
 
 from penjing.cli import paths
 from penjing.cli.options import AllowMissing, Data, Json, Metric, Target, check_metric
-from penjing.cli.progress import SHARES, SHARES_WITH_TRAINING, SearchProgress
+from penjing.cli.progress import SHARES, SHARES_WITH_TRAINING, SearchProgress, kept_training
 from penjing.cli.running import LIMIT_MISSED, MET
 from penjing.cli.screen import Screen, size
 from penjing.core.budget import (
@@ -230,6 +230,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     files = Files(model, data, calibration, test, train, recipe, target_file, report)
     files.check()
     folder = checkpoints or target_file.with_name(f"{target_file.name}.checkpoints")
+    paths.check_folder(folder, "--checkpoints")
     steps = None if recipe is None else Recipe.load(recipe)
     chosen_seed = api.seed_of(seed, steps)
     budget = _budget(max_drop, max_size, confidence)
@@ -238,7 +239,10 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     screen = Screen(as_json, quiet)
     _warn_of_large(screen, max_drop)
     shares = shares_of(effort, steps, budget)
-    with SearchProgress(screen, chosen_seed, shares) as progress:
+    with (
+        kept_training(screen, folder),
+        SearchProgress(screen, chosen_seed, shares) as progress,
+    ):
         result = api.compress(
             str(model),
             str(data),

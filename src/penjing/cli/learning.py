@@ -175,15 +175,19 @@ class RowFiles:
         return shlex.quote(str(rows)) + target
 
 
-def check_files(rows: RowFiles, output: Path, others: Sequence[Path] = ()) -> None:
+def check_files(
+    rows: RowFiles, output: Path, checkpoints: Path | None, others: Sequence[Path] = ()
+) -> None:
     """Refuse what cannot be read or written, before any work is done.
 
     Raises:
         DataError: rows are not there.
-        OutputError: the output cannot be written, or is to end in something else than .onnx.
+        OutputError: the output cannot be written, or is to end in something else than .onnx;
+            the folder for checkpoints is a file.
     """
     paths.check_data(rows.train, "--train")
     paths.check_data(rows.data, "--data")
+    paths.check_folder(checkpoints, "--checkpoints")
     if output.suffix.lower() != ENDING:
         hint = f"give --output a name such as {output.stem or 'base'}.onnx"
         if output.suffix.lower() == ".penjing":

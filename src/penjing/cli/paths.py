@@ -60,6 +60,16 @@ def check_data(path: Path | None, option: str) -> None:
         raise DataError(str(path), "is a folder", f"give {option} the name of a file in it")
 
 
+def check_folder(path: Path | None, option: str) -> None:
+    """Refuse a folder to keep files in that is a file.
+
+    Raises:
+        OutputError: it is no folder.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise OutputError(str(path), "is no folder", f"give {option} the name of a folder")
+
+
 def check_output(path: Path, option: str, inputs: Sequence[Path | None] = ()) -> None:
     """Refuse a place where nothing can be written, or where an input would be overwritten.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from penjing.cli.screen import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
     from types import TracebackType
 
     from rich.progress import Progress
@@ -111,6 +112,20 @@ class SearchProgress:
             console=self.screen.err,
             transient=True,
         )
+
+
+@contextmanager
+def kept_training(screen: Screen, folder: Path | None) -> Iterator[None]:
+    """Say, where Ctrl-C leaves no result, that training can go on from what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is not None and folder.is_dir():
+            screen.note(
+                f"What was trained so far is kept in {folder}: the same command goes on from "
+                "there"
+            )
+        raise
 
 
 class _TimeLeft:

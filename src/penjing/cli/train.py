@@ -9,7 +9,7 @@ import typer
 
 from penjing.cli import learning, paths
 from penjing.cli.options import Json
-from penjing.cli.progress import SearchProgress
+from penjing.cli.progress import SearchProgress, kept_training
 from penjing.cli.running import MET
 from penjing.cli.screen import Screen
 from penjing.core.architecture import Task
@@ -148,9 +148,12 @@ def train(  # noqa: PLR0913  # one parameter for each option
         paths.check_model(each)
     settings = read_settings(template, setting or [])
     rows = learning.RowFiles(train, data, target)
-    learning.check_files(rows, output, teachers)
+    learning.check_files(rows, output, checkpoints, teachers)
     screen = Screen(as_json, quiet)
-    with SearchProgress(screen, seed, learning.SHARES) as progress:
+    with (
+        kept_training(screen, checkpoints),
+        SearchProgress(screen, seed, learning.SHARES) as progress,
+    ):
         made = api.train(
             template,
             str(train),

@@ -9,7 +9,7 @@ import typer
 
 from penjing.cli import learning, paths
 from penjing.cli.options import Json
-from penjing.cli.progress import SearchProgress
+from penjing.cli.progress import SearchProgress, kept_training
 from penjing.cli.running import MET
 from penjing.cli.screen import Screen
 from penjing.core.training import stage_label
@@ -86,13 +86,16 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
 
     paths.check_model(model, to_compress=True)
     rows = learning.RowFiles(train, data, target)
-    learning.check_files(rows, output, (model,))
+    learning.check_files(rows, output, checkpoints, (model,))
     screen = Screen(as_json, quiet)
     shares = {
         stage_label(stage, stages): (0.95 * stage / stages, 0.95 * (stage + 1) / stages)
         for stage in range(stages)
     }
-    with SearchProgress(screen, seed, {**shares, **learning.EXPORTING}) as progress:
+    with (
+        kept_training(screen, checkpoints),
+        SearchProgress(screen, seed, {**shares, **learning.EXPORTING}) as progress,
+    ):
         made = api.transfer(
             str(model),
             str(train),

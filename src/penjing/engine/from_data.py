@@ -21,6 +21,7 @@ from penjing.engine.learned import (
     batch_size_for,
     check_alone,
     check_distinct,
+    check_measurable,
     epochs_for,
     hold_out,
     measured,
@@ -124,6 +125,8 @@ def learn(lesson: Lesson) -> Learned:
     problem = _posed(lesson, part, teachers)
     if lesson.data is not None:
         held = _held(lesson, problem, dataset, has_teachers=bool(teachers))
+    if problem.task is Task.CLASSIFICATION and not teachers:
+        check_measurable(held)
     _check_pictures(lesson, problem)
     if has_labels and problem.task is Task.CLASSIFICATION:
         templating.warn_of_strays(part)

@@ -18,6 +18,7 @@ from penjing.core.metric import values
 from penjing.core.model import Exports
 from penjing.core.processes import processes
 from penjing.core.registry import METRICS, RUNTIMES
+from penjing.engine.chance import warn_of_chance
 from penjing.engine.evaluate import run_all
 from penjing.engine.packing import RUNTIME
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from penjing.core.tensors import Array
 
 HELD_OUT_SHARE = 0.1
+FEW_ROWS = 10
+"""With fewer, one class says more about how few there are."""
 CONFIDENCE = 0.95
 STEPS = 5000
 """About as many steps are made where nobody says how many."""
@@ -196,6 +199,23 @@ def outputs_of(content: bytes, part: Part) -> dict[str, Array]:
     return run_all(RUNTIMES.load(RUNTIME)().load(content, frugal=True), part)
 
 
+def check_measurable(part: Part) -> None:
+    """Refuse, before any training, labels by which classes cannot be told apart.
+
+    Raises:
+        DataError: all rows to measure on are of one class.
+    """
+    labels = part.labels
+    if labels is not None and len(labels) >= FEW_ROWS and (labels == labels.flat[0]).all():
+        raise DataError(
+            part.dataset.labels_where,
+            f"all {len(labels)} are of one class, {labels.flat[0].item()!r}: nothing measured "
+            "there says how well the model tells classes apart",
+            "give rows of at least two classes with --data, or leave it out: a tenth of the "
+            "rows to train on is held out then",
+        )
+
+
 def measured(
     outputs: Outputs, task: Task, wanted: Array, *, agreement: bool = False
 ) -> tuple[str, Measurement]:
@@ -212,6 +232,8 @@ def measured(
         judge.check(outputs, wanted)
         scores = judge.scores(outputs, wanted, outputs)
         name = "agreement" if agreement else "accuracy"
+        if not agreement:
+            warn_of_chance("the trained model", float(scores.mean()), wanted)
         return name, Measurement.proportion(round(float(scores.sum())), len(scores), CONFIDENCE)
     found = values(outputs)
     assert found is not None

@@ -26,6 +26,7 @@ from penjing.core.registry import METRICS
 from penjing.core.technique import Observation
 from penjing.engine import efforts, evidence_header, reporting, training
 from penjing.engine.candidate import GIVEN
+from penjing.engine.chance import warn_of_chance
 from penjing.engine.decide import Decider
 from penjing.engine.evaluate import Batching, run_all
 from penjing.engine.job import Job, Result
@@ -59,8 +60,10 @@ def compress(job: Job) -> Result:
         PenjingError: the model, the data or the settings cannot be used; nothing is written.
     """
     clock = _Clock()
-    if not 0 <= job.seed <= LARGEST_SEED:
-        raise ConfigError("seed", f"must be in [0, {LARGEST_SEED}], got {job.seed}")
+    if not (isinstance(job.seed, int) and 0 <= job.seed <= LARGEST_SEED):
+        raise ConfigError(
+            "seed", f"must be a whole number in [0, {LARGEST_SEED}], got {job.seed!r}"
+        )
     check_weights(job.model)
     if job.strict:
         check_types(job.model)
@@ -73,6 +76,8 @@ def compress(job: Job) -> Result:
     judge = Judge(original, splits.search, metric, job.seed)
     proof = Judge(original, splits.certification, metric, job.seed)
     check_scale(job, judge, proof)
+    if evidence_header.metric_name(judge) == "accuracy" and judge.part.labels is not None:
+        warn_of_chance("the original", judge.original_value(), judge.part.labels)
     trainer = _trainer(job, splits)
     clock.stop("evaluate")
     # How BLAS divides a product among threads can change its last digits.
@@ -281,6 +286,13 @@ def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:
     wanted = (
         job.recipe.trains if job.recipe is not None else job.effort in {"train", "reconstruct"}
     )
+    if wanted and job.train is None and job.recipe is not None:
+        warnings.warn(
+            f"no rows to train on were given: the recipe is trained on the "
+            f"{len(splits.calibration)} rows that calibrate, without their labels",
+            PenjingWarning,
+            stacklevel=2,
+        )
     may = job.recipe is None and job.effort == "auto" and job.budget.max_size_bytes is not None
     if not (wanted or (may and training.is_installed())):
         return None

@@ -37,6 +37,8 @@ MOST_CLASSES = 1 << 20
 MOST_TOKENS = 1 << 24
 EASILY_UNUSED = 1024
 """More classes than this, most of them without a row, are no classes."""
+GAPS = 2
+"""Class numbers for each class that occurs, from which on gaps are a surprise."""
 MANY_OF_A_CLASS = 10
 """Rows that most classes have, for one of a single row to be a surprise."""
 NUMBERING = "number them from 0: y = np.unique(y, return_inverse=True)[1]"
@@ -186,6 +188,13 @@ def count_classes(part: Part) -> int:
             f"labels outside the head's range: the largest of {different} different ones is "
             f"{largest}",
             f"{NUMBERING}; or give values to predict as floats: y = y.astype(float)",
+        )
+    if largest >= GAPS * different:
+        warnings.warn(
+            f"{where}: {different} classes occur, but the largest is {largest}: the model gets "
+            f"{largest + 1} outputs; {NUMBERING}",
+            PenjingWarning,
+            stacklevel=2,
         )
     return largest + 1
 

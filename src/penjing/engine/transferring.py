@@ -21,6 +21,7 @@ from penjing.engine.learned import (
     batch_size_for,
     check_alone,
     check_distinct,
+    check_measurable,
     hold_out,
     measured,
     outputs_of,
@@ -90,6 +91,7 @@ def move(transfer: Transfer) -> Learned:
     warn_of_strays(part)
     assert held.labels is not None
     check_classes(held.labels, classes, held.dataset.labels_where)
+    check_measurable(held)
     if transfer.data is not None:
         warn_of_shared(dataset, {"measure": held})
     model = Model(old.backend.with_head(old.to_native(), classes, transfer.seed), old.backend)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from penjing.core.errors import ModelError
+from penjing.core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +57,16 @@ def load_into(constructor: Callable[[], Any], path: Path) -> nn.Module:
     """Make a module and give it the parameters in a file.
 
     Raises:
+        ConfigError: the constructor is none.
         ModelError: the file cannot be read safely, or holds other parameters.
     """
     where = str(path)
+    if isinstance(constructor, nn.Module) or not callable(constructor):
+        raise ConfigError(
+            "constructor",
+            f"must make the module, got {type(constructor).__name__}",
+            "give the class of the module, or a function: lambda: Net(10)",
+        )
     module = constructor()
     if not isinstance(module, nn.Module):
         raise ModelError(

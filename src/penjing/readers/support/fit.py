@@ -227,13 +227,11 @@ def _limits(want: np.dtype[Any]) -> tuple[int, int]:
 
 
 def _cast_hint(want: np.dtype[Any], have: np.dtype[Any]) -> str:
-    if have.kind == "f" and want == np.uint8:
-        return (
-            "give whole numbers from 0 to 255; for images scaled to [0, 1] that is "
-            "np.round(x * 255).astype(np.uint8)"
-        )
     if have.kind == "f" and want.kind in "iu":
-        return f"give whole numbers, such as np.round(x).astype(np.{want})"
+        return (
+            f"give whole numbers, as {want}; for images scaled to [0, 1] that is "
+            f"np.round(x * 255).astype(np.{want})"
+        )
     return f"give numbers that {want} holds: were the inputs encoded for another model?"
 
 

@@ -204,7 +204,8 @@ def hints(report: Report) -> list[str]:
             f"give about {wanted} certification samples that no run has used: --test FILE, or "
             "more --data"
         )
-    if report.met == "undecided" and report.confidence is not None:
+    by_estimate = report.max_drop is None or report.drop.value <= report.max_drop
+    if report.met == "undecided" and report.confidence is not None and by_estimate:
         found.append("judge point estimates instead of proving: --confidence none")
     if report.met == "missed" and report.max_drop is not None:
         found.append("allow a larger drop (--max-drop), or ask less of a recipe of your own")
@@ -214,7 +215,7 @@ def hints(report: Report) -> list[str]:
     for offer in looser[:_MOST_OFFERS] if report.max_drop is not None else []:
         allowed, size = f"{round(100 * offer.limit, 6):g}%", numbers.size(offer.size_bytes)
         found.append(
-            f"--max-drop {allowed}: about {size} by estimate, not certified (a proof needs "
+            f"--max-drop {allowed}: {size} or less by estimate, not certified (a proof needs "
             "fresh samples: --test FILE)"
         )
     return found
