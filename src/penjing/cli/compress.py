@@ -241,7 +241,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     shares = shares_of(effort, steps, budget)
     with (
         kept_training(screen, folder),
-        SearchProgress(screen, chosen_seed, shares) as progress,
+        SearchProgress(screen, chosen_seed, shares, limit_s) as progress,
     ):
         result = api.compress(
             str(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
@@ -47,13 +48,14 @@ class SearchProgress:
         screen: Screen,
         seed: int,
         shares: Mapping[str, tuple[float, float]] = MappingProxyType(SHARES),
+        limit_s: float | None = None,
     ) -> None:
-        """Show nothing but the split where nobody watches."""
+        """Show nothing but the split where nobody watches; a limit caps the time left."""
         self.screen, self.seed, self.shares = screen, seed, shares
         self.interrupted = False
         self._done = 0.0
         self._told: set[str] = set()
-        self._left = _TimeLeft()
+        self._left = _TimeLeft(limit_s)
         self._stack = ExitStack()
         self._bar: Progress | None = None
 
@@ -131,15 +133,17 @@ def kept_training(screen: Screen, folder: Path | None) -> Iterator[None]:
 class _TimeLeft:
     """Text that counts down: what a bar shows is formatted anew at every refresh."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float | None) -> None:
         self._started = time.monotonic()
+        self._latest = math.inf if limit_s is None else self._started + limit_s
         self._end: float | None = None
 
     def estimate(self, done: float) -> None:
         """Expect the rest to go as fast as what is done, a share in [0, 1]."""
         if done > 0.02:  # noqa: PLR2004  # before that it is too early to tell
             now = time.monotonic()
-            self._end = now + (now - self._started) * (1 - done) / done
+            expected = now + (now - self._started) * (1 - done) / done
+            self._end = min(expected, max(self._latest, now))
 
     def __str__(self) -> str:
         if self._end is None:
