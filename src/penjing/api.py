@@ -134,7 +134,8 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         recipe: steps to apply instead of searching, or the path of their YAML file.
         seed: of every random choice; the same seed gives the same file.  0, or the recipe's
             own, unless given.
-        time_limit_s: seconds after which the search ends with the best it has.
+        time_limit_s: seconds after which the search ends with the best it has; a recipe that is
+            not done by then is an error.
         strict: refuse a result in which something large was left uncompressed.
         allow_missing: accept missing values in tables.
         progress: told what is going on.

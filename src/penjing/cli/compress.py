@@ -167,7 +167,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
         typer.Option(
             metavar="TIME",
             help="End the search after 90s, 1m30s or 1h with the best so far; proof and timing "
-            "come after it.",
+            "come after it. A recipe that is not done by then is an error.",
             rich_help_panel=SEARCH,
         ),
     ] = None,
