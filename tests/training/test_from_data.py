@@ -257,7 +257,7 @@ def test_teachers_that_do_not_fit_are_refused(base: Learned) -> None:
         ({"shift": 2}, DataError, "moves images with channels, got rows of 6 features"),
         ({"blend": True}, ConfigError, "blend: needs a teacher"),
         ({"settings": {"batch_norm": True}, "batch_size": 1}, ConfigError, "of one row"),
-        ({"data": (X + 1, 0 * Y)}, DataError, "all 200 are of one class, 0"),
+        ({"data": (X + 1, 0 * Y)}, DataError, "all 200 rows to measure on are of one class, 0"),
     ],
 )
 def test_what_cannot_be_is_refused(more: dict[str, Any], error: type, said: str) -> None:

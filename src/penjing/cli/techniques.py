@@ -79,7 +79,7 @@ def described(name: str, technique: type[DataclassInstance]) -> dict[str, Any]:
     Its settings have ``name, type, default, low, high, choices, help``; what does not apply
     is None.
     """
-    summary, _, rest = (inspect.getdoc(technique) or "").partition("\n")
+    summary, _, rest = (inspect.getdoc(technique) or "").replace("``", "").partition("\n")
     text, _, references = rest.partition("References:\n")
     helps = setting_helps(technique)
     ranges, listed = bounds(technique), choices(technique)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from penjing.core.tensors import Array
 
 HELD_OUT_SHARE = 0.1
-FEW_ROWS = 10
-"""With fewer, one class says more about how few there are."""
 CONFIDENCE = 0.95
 STEPS = 5000
 """About as many steps are made where nobody says how many."""
@@ -205,14 +203,16 @@ def check_measurable(part: Part) -> None:
     Raises:
         DataError: all rows to measure on are of one class.
     """
-    labels = part.labels
-    if labels is not None and len(labels) >= FEW_ROWS and (labels == labels.flat[0]).all():
+    labels, rows = part.labels, len(part)
+    if labels is not None and (labels == labels.flat[0]).all():
+        which = "the one row" if rows == 1 else f"all {rows} rows"
         raise DataError(
             part.dataset.labels_where,
-            f"all {len(labels)} are of one class, {labels.flat[0].item()!r}: nothing measured "
-            "there says how well the model tells classes apart",
-            "give rows of at least two classes with --data, or leave it out: a tenth of the "
-            "rows to train on is held out then",
+            f"{which} to measure on {'is' if rows == 1 else 'are'} of one class, "
+            f"{labels.flat[0].item()!r}: nothing measured there says how well the model tells "
+            "classes apart",
+            "give rows of at least two classes with --data, or more rows with --train, a tenth "
+            "of which is held out where there are no others",
         )
 
 

@@ -117,7 +117,8 @@ def _explaining(where: str) -> Iterator[list[str]]:
         raise DataError(
             where,
             f"cannot be read as a table of what the model takes: {_placed(error, names)}",
-            "the first line names the columns; leave cells of missing numbers empty",
+            "the first line names the columns; give numbers where the model takes numbers, and "
+            "leave cells of missing ones empty",
         ) from error
 
 
