@@ -79,7 +79,7 @@ def described(name: str, technique: type[DataclassInstance]) -> dict[str, Any]:
     Its settings have ``name, type, default, low, high, choices, help``; what does not apply
     is None.
     """
-    summary, _, rest = (inspect.getdoc(technique) or "").replace("``", "").partition("\n")
+    summary, _, rest = (inspect.getdoc(technique) or "").partition("\n")
     text, _, references = rest.partition("References:\n")
     helps = setting_helps(technique)
     ranges, listed = bounds(technique), choices(technique)
@@ -145,15 +145,15 @@ def _list(screen: Screen, found: list[dict[str, Any]]) -> None:
     for each in found:
         # Plain text: a plug-in's brackets are no markup.
         needs = "yes" if each["needs"] else ""
-        rows.add_row(printable(each["name"]), printable(each["summary"]), needs)
+        rows.add_row(printable(each["name"]), printable(_spoken(each["summary"])), needs)
     screen.out.print(rows)
     screen.out.print("\nSettings of one: penjing techniques NAME")
 
 
 def _detail(screen: Screen, each: dict[str, Any]) -> None:
-    screen.out.print(f"{each['name']}: {each['summary']}")
+    screen.out.print(f"{each['name']}: {_spoken(each['summary'])}")
     if each["description"]:
-        screen.out.print(f"\n{flowing(each['description'])}")
+        screen.out.print(f"\n{flowing(_spoken(each['description']))}")
     screen.out.print()
     screen.out.print(settings_table(each["settings"]))
     screen.out.print(f"\nWorks on: {', '.join(each['kinds'])}")
@@ -162,6 +162,11 @@ def _detail(screen: Screen, each: dict[str, Any]) -> None:
     if each["references"]:
         screen.out.print(f"\nReferences:\n{flowing(each['references'], one_each=True)}")
     screen.out.print(f"\nIn a recipe:\n  steps:\n    - use: {each['name']}")
+
+
+def _spoken(text: str) -> str:
+    """Take marks of code off, which are for documents."""
+    return text.replace("``", "")
 
 
 def settings_table(settings: list[dict[str, Any]]) -> Table:
