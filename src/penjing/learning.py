@@ -53,6 +53,7 @@ def train(  # noqa: PLR0913  # the one function that takes everything
     patience: int = 0,
     shift: int = 0,
     mirror: bool = False,
+    distort: bool = False,
     blend: bool = False,
     seed: int = 0,
     checkpoints: str | Path | None = None,
@@ -90,8 +91,10 @@ def train(  # noqa: PLR0913  # the one function that takes everything
             which training ends with the best state; 0 trains on all rows to the end.
         shift: pixels by which images are shifted at random, at most.
         mirror: whether every other image is mirrored, left to right.
-        blend: whether images are blended in pairs, with teachers: what blends are, these alone
-            say, and labels have no part.  Worth it for long training, of 30 epochs or more.
+        distort: whether images are turned, zoomed, and changed in contrast and brightness.
+        blend: whether images are blended in pairs, all over or within a rectangle, with
+            teachers: what blends are, these alone say, and labels have no part.  Worth it
+            for long training, of 30 epochs or more.
         seed: of every random choice; the same seed gives the same model.
         checkpoints: folder in which unfinished training is kept; the same call goes on from
             there, to the same result.
@@ -143,6 +146,7 @@ def train(  # noqa: PLR0913  # the one function that takes everything
                 patience=patience,
                 shift=shift,
                 mirror=mirror,
+                distort=distort,
                 blend=blend,
             ),
             Distillation(weight=teacher_weight, temperature=temperature),
@@ -176,6 +180,7 @@ def transfer(  # noqa: PLR0913  # the one function that takes everything
     precision: Precision = "float32",
     shift: int = 0,
     mirror: bool = False,
+    distort: bool = False,
     seed: int = 0,
     checkpoints: str | Path | None = None,
     progress: Progress = silent,
@@ -208,6 +213,7 @@ def transfer(  # noqa: PLR0913  # the one function that takes everything
         precision: ``float32``, or ``bfloat16`` or ``float16`` in the forward pass.
         shift: pixels by which images are shifted at random, at most.
         mirror: whether every other image is mirrored, left to right.
+        distort: whether images are turned, zoomed, and changed in contrast and brightness.
         seed: of every random choice; the same seed gives the same model.
         checkpoints: folder in which unfinished training is kept.
         progress: told what is going on.
@@ -248,6 +254,7 @@ def transfer(  # noqa: PLR0913  # the one function that takes everything
                 precision=precision,
                 shift=shift,
                 mirror=mirror,
+                distort=distort,
             ),
             batch_size=batch_size,
             seed=seed,

@@ -87,7 +87,7 @@ def test_a_table_is_enough(penjing: Run) -> None:
         (("train", "mlp", "-o", "gone/base.onnx"), "there is no folder 'gone'", "create it"),
         (("train", "mlp", "-o", "train.onnx", "--teacher", "no.onnx"), "no.onnx: no such", ""),
         (("train", "mlp", "--epochs", "0"), "--epochs: must be above 0", ""),
-        (("train", "mlp", "--shift", "2"), "--shift: moves images", "leave it out"),
+        (("train", "mlp", "--shift", "2"), "--shift: changes images", "leave it out"),
         (("train", "mlp", "--data", "train.npz"), "the same rows", "leave out --data"),
         (("transfer", "no.onnx"), "no.onnx: no such file", ""),
     ],

@@ -90,16 +90,56 @@ def blend(images: Any, seed: int = 0, first: int = 0) -> Any:
 
 
 def test_blended_images_lie_between_two_of_the_batch() -> None:
-    """Each is a mean of two, in shares of its own; types and other inputs stay."""
-    images = torch.arange(0, 250, 25, dtype=torch.uint8)[:, None, None, None].repeat(1, 1, 2, 2)
+    """Each is a mean of two or has a rectangle of another; types and other inputs stay."""
+    levels = torch.arange(0, 240, 12, dtype=torch.uint8)
+    images = levels[:, None, None, None].repeat(1, 1, 8, 8)
     found = blend(images)
     assert found["x"].dtype == torch.uint8
     assert found["x"].shape == images.shape
     assert (found["x"] <= images.max()).all()
-    assert not torch.equal(found["x"], images)
-    assert torch.equal(found["other"], torch.ones(10, 3))
-    flat = found["x"].reshape(10, -1)
-    assert (flat == flat[:, :1]).all(), "a share is one number for a whole image"
+    assert torch.equal(found["other"], torch.ones(20, 3))
+    cut = 0
+    for own, made in zip(levels, found["x"][:, 0], strict=True):
+        values = made.unique()
+        assert len(values) <= 2, "a share is one number for all that is blended"
+        if len(values) == 2:
+            cut += 1
+            assert own in values
+            others = (made != own).nonzero()
+            height, width = others.max(dim=0).values - others.min(dim=0).values + 1
+            assert len(others) == height * width, "what is of another is a rectangle"
+    assert 0 < cut < 20
+
+
+def distort(images: Any, seed: int = 0, first: int = 0, batch: int = 0) -> Any:
+    """Turn, zoom and so on."""
+    from penjing.training.augmentation import distorted
+
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {"x": images, "other": torch.ones(len(images), 3)}
+    return distorted(inputs, generator, batch=batch or len(images), first=first)["x"]
+
+
+def test_distorted_images_are_near_what_they_were() -> None:
+    """A broad spot stays where it is; contrast and brightness differ from image to image."""
+    rows = torch.linspace(-1, 1, 17)
+    spot = torch.exp(-2 * (rows[:, None] ** 2 + rows[None, :] ** 2))
+    found = distort(spot.repeat(40, 2, 1, 1))
+    flat = torch.corrcoef(torch.cat([spot.reshape(1, -1), found[:, 0].reshape(40, -1)]))
+    assert (flat[0] > 0.95).all()
+    assert found.std(dim=(1, 2, 3)).std() > 0.01
+    assert found.mean(dim=(1, 2, 3)).std() > 0.01
+    whole = distort((255 * spot).to(torch.uint8).repeat(4, 1, 1, 1))
+    assert whole.dtype == torch.uint8
+
+
+def test_a_part_of_a_batch_is_distorted_like_the_batch() -> None:
+    images = torch.rand(9, 3, 6, 5)
+    whole = distort(images)
+    assert torch.allclose(distort(images[4:], first=4, batch=9), whole[4:], atol=1e-6)
+    assert torch.equal(distort(images), whole)
+    assert not torch.equal(distort(images, seed=1), whole)
+    assert torch.isfinite(distort(torch.ones(2, 1, 1, 1))).all()
 
 
 def test_blending_is_decided_by_the_seed() -> None:

@@ -254,7 +254,7 @@ def test_teachers_that_do_not_fit_are_refused(base: Learned) -> None:
         ({"epochs": 0}, ConfigError, "epochs: must be above 0"),
         ({"learning_rate": -1.0}, ConfigError, "learning_rate: must be above 0"),
         ({"batch_size": 0}, ConfigError, "batch_size: must be int"),
-        ({"shift": 2}, DataError, "moves images with channels, got rows of 6 features"),
+        ({"shift": 2}, DataError, "changes images with channels, got rows of 6 features"),
         ({"blend": True}, ConfigError, "blend: needs a teacher"),
         ({"settings": {"batch_norm": True}, "batch_size": 1}, ConfigError, "of one row"),
         ({"data": (X + 1, 0 * Y)}, DataError, "all 200 rows to measure on are of one class, 0"),

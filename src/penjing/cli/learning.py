@@ -125,6 +125,14 @@ Mirror = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Distort = Annotated[
+    bool,
+    typer.Option(
+        "--distort",
+        help="Turn and zoom images, and change contrast and brightness.",
+        rich_help_panel=TRAINING,
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(

@@ -117,6 +117,7 @@ def train(  # noqa: PLR0913  # one parameter for each option
     ] = 0,
     shift: learning.Shift = 0,
     mirror: learning.Mirror = False,
+    distort: learning.Distort = False,
     blend: Annotated[
         bool,
         typer.Option(
@@ -176,6 +177,7 @@ def train(  # noqa: PLR0913  # one parameter for each option
             patience=patience,
             shift=shift,
             mirror=mirror,
+            distort=distort,
             blend=blend,
             seed=seed,
             checkpoints=checkpoints,

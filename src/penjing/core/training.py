@@ -246,8 +246,11 @@ class Optimization:
     """Pixels by which images are shifted at random, at most."""
     mirror: bool = False
     """Whether every other image is mirrored, left to right."""
+    distort: bool = False
+    """Whether images are turned, zoomed, and changed in contrast and brightness."""
     blend: bool = False
-    """Whether images are blended in pairs; what they then are, the teacher alone says."""
+    """Whether images are blended in pairs, all over or within a rectangle; what they then are,
+    the teacher alone says."""
     patience: Annotated[int, Range(0, 10000)] = 0
     """Epochs without a better loss on a tenth of the rows, held out for that, after which
     training ends with the best state; 0 trains on all rows to the end."""

@@ -262,15 +262,16 @@ def _check_pictures(lesson: Lesson, problem: Problem) -> None:
     """Refuse to change rows that are no images, or to blend those that are to be given back.
 
     Raises:
-        DataError: shift, mirror or blend is asked for, and would change nothing.
+        DataError: shift, mirror, distort or blend is asked for, and would change nothing.
         ConfigError: images are to be blended, but the aim is to give them back.
     """
     training = lesson.settings.training
-    asked = [name for name in ("shift", "mirror", "blend") if getattr(training, name)]
+    changes = ("shift", "mirror", "distort", "blend")
+    asked = [name for name in changes if getattr(training, name)]
     if asked and len(problem.shape) < 3:  # noqa: PLR2004
         raise DataError(
             asked[0],
-            f"{'blends' if asked[0] == 'blend' else 'moves'} images with channels, got "
+            f"{'blends' if asked[0] == 'blend' else 'changes'} images with channels, got "
             f"{problem.sample}",
             "leave it out, or give images as (rows, channels, height, width)",
         )

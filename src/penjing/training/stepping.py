@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 
 from penjing.core.errors import ConfigError, PenjingWarning, TrainingError
-from penjing.training.augmentation import augmented, blended, channels_last
+from penjing.training.augmentation import augmented, blended, channels_last, distorted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,18 +160,14 @@ class Stepper:
         """Change the images of a batch, by seed and step; ``sample`` may be a part of it."""
         inputs, labels = sample
         generator = torch.Generator().manual_seed(mixed(self.seed + 1, step))
-        shift, mirror = self.settings.shift, self.settings.mirror
-        changed = augmented(
-            channels_last(inputs),
-            shift,
-            generator,
-            mirror=mirror,
-            batch=rows,
-            first=min(first, rows - 1),
-        )
-        if not self.settings.blend:
-            return changed, labels
-        return blended(changed, generator, batch=rows, first=min(first, rows - 1)), None
+        settings = self.settings
+        place = {"batch": rows, "first": min(first, rows - 1)}
+        changed = augmented(inputs, settings.shift, generator, mirror=settings.mirror, **place)
+        if settings.distort:
+            changed = distorted(changed, generator, **place)
+        if settings.blend:
+            changed, labels = blended(changed, generator, **place), None
+        return channels_last(changed), labels
 
     def _mean_of_all(self, shown: torch.Tensor) -> torch.Tensor:
         """Replace gradients by their mean over all processes, in one message."""
