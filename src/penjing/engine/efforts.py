@@ -365,13 +365,17 @@ class _Trained:
 
     @cached_property
     def _changes(self) -> dict[str, Any]:
-        """Change images in the ways that the original does not mind; blend them if few."""
+        """Change images in the ways that the original does not mind.
+
+        Few are distorted and blended as well: the original says what it sees in that, and is
+        as unsure of it as of images that it has never seen.
+        """
         if not self.search.judge.metric.bounded:  # values may change with the image
             return {}
         found = kept_by(self.search.model, self.splits)
         # Blends have no labels, and only labels teach a model to lose nothing.
         if found and (self.few or not self.labelled) and self.search.budget.max_drop != 0:
-            found["blend"] = True
+            found["distort"] = found["blend"] = True
         return found
 
 
