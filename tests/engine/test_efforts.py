@@ -357,8 +357,9 @@ def test_images_are_blended_where_labels_would_be_learned_by_heart(
     trained = stub(**how)
     trained.search.budget = penjing.Budget(max_drop=limit)
     assert trained.blends is blends
-    teacher = trained._sections()["distillation"]["weight"]  # noqa: SLF001
-    assert (teacher == 1) is blends
+    sections = trained._sections()  # noqa: SLF001
+    assert sections["training"].get("distort", False) is blends
+    assert (sections["distillation"]["weight"] == 1) is blends
 
 
 @pytest.mark.parametrize(
