@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 or newer: make demo, make test.
 .POSIX:
 .SUFFIXES:
-.PHONY: help venv demo test lint format docs fuzz benchmarks clean
+.PHONY: help venv demo test lint format docs fuzz benchmarks results clean
 
 SHELL = /bin/sh
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -23,8 +23,8 @@ help:
 	@echo "make format      lay out the code"
 	@echo "make docs        write the pages of techniques and of results"
 	@echo "make fuzz        attack the C coder under sanitizers for FUZZ_SECONDS=$(FUZZ_SECONDS)"
-	@echo "make benchmarks  measure size and speed       (PENJING_DATA names the data); that of"
-	@echo "                 training takes hours: $(BIN)/python benchmarks/training.py"
+	@echo "make benchmarks  measure size and speed       (PENJING_DATA names the data)"
+	@echo "make results     measure training, and write the page of results: takes hours"
 	@echo "make venv        set up .venv, which all of the above do first"
 	@echo "make clean       remove everything that was made"
 
@@ -78,6 +78,10 @@ benchmarks: venv
 		"size --peers-python=$(PEERS_PYTHON)"; do \
 		set -- $$program; name=$$1; shift; \
 		$(BIN)/python benchmarks/$$name.py "$$@" || exit 1; done
+
+results: venv
+	$(BIN)/python benchmarks/training.py --keep benchmarks/results
+	$(MAKE) docs
 
 clean:
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -140,7 +140,9 @@ def in_integers(case: Case, seed: int) -> Row:
     model, kernels = students.integer_form(result)
     judge = Judge(original, load_test(case.dataset), threads=2)
     found = judge.score(judge.predict(model))
-    return {**row, "drop": found["drop_odd"], "integer_kernels": kernels}
+    drop = found["drop_odd"]
+    error = row["error_before"] + drop
+    return {**row, "drop": drop, "error": error, "integer_kernels": kernels}
 
 
 CASES = {

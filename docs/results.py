@@ -18,7 +18,7 @@ Row = dict[str, Any]
 TEMPLATE = """\
 # Results of training
 
-Written by `make docs` from rows that `benchmarks/training.py --keep benchmarks/results` has left. Trained on training images
+Written by `make docs` from rows that `make results` (`benchmarks/training.py`) has left. Trained on training images
 only, chosen on the even-numbered test images, reported on the odd-numbered ones; sizes are those of whole files, against the
 float ONNX file.
 

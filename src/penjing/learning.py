@@ -79,7 +79,8 @@ def train(  # noqa: PLR0913  # the one function that takes everything
         teacher_weight: share of the teachers' word in the loss; the labels have the rest.  With
             ``blend`` all of it is the teachers'.
         epochs: passes over the rows; about 5,000 steps unless given.
-        learning_rate: largest of the schedule; the template's own unless given.
+        learning_rate: largest of the schedule; the template's own unless given.  0 looks for
+            one (Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017).
         batch_size: rows of one step; 16 to 128, by their number, unless given.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
         schedule: ``cosine``, ``one_cycle`` or ``constant``.
@@ -200,7 +201,7 @@ def transfer(  # noqa: PLR0913  # the one function that takes everything
             given.
         target: name of the label column of tables, or of the array.
         epochs: passes over the rows, shared out among the stages.
-        learning_rate: of the last layer.
+        learning_rate: of the last layer; 0 looks for one in each stage.
         stages: of training, each with more layers than the one before; 1 trains the last
             layer alone.
         decay: factor between the rates of a group of layers and of the next one below.
@@ -265,12 +266,14 @@ def transfer(  # noqa: PLR0913  # the one function that takes everything
 
 
 def _check(epochs: float | None, learning_rate: float | None) -> None:
-    for name, value, most in (
-        ("epochs", epochs, MOST_EPOCHS),
-        ("learning_rate", learning_rate, LARGEST_RATE),
-    ):
-        if value is not None and not 0 < value <= most:
-            raise ConfigError(name, f"must be above 0 and at most {most:g}, got {value!r}")
+    if epochs is not None and not 0 < epochs <= MOST_EPOCHS:
+        raise ConfigError(
+            "epochs", f"must be above 0 and at most {MOST_EPOCHS:g}, got {epochs!r}"
+        )
+    if learning_rate is not None and not 0 <= learning_rate <= LARGEST_RATE:
+        raise ConfigError(
+            "learning_rate", f"must be in [0, {LARGEST_RATE:g}], got {learning_rate!r}"
+        )
 
 
 def _read_task(given: str | None) -> Task | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from penjing.core.errors import OutputError
+from penjing.core.files import write_file
 from penjing.core.registry import TEMPLATES
 
 if TYPE_CHECKING:
@@ -133,3 +135,27 @@ def test_checkpoints_need_a_folder(penjing: Run) -> None:
     done = penjing("train", "mlp", *how)
     assert done.code == 2
     assert "rows.npz: is no folder" in done.err
+
+
+def test_a_full_disk_does_not_lose_what_was_trained(
+    folder: Path,
+    penjing: Run,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+
+    def full(path: Path, content: bytes) -> None:
+        if path.parent == folder or path.name == "base.onnx":
+            raise OutputError(str(path), "cannot be written: the disk is full")
+        write_file(path, content)
+
+    monkeypatch.setattr("penjing.engine.learned.write_file", full)
+    how = ("--train", "train.npz", "--epochs", 1, "--set", "width=8")
+    done = penjing("train", "mlp", *how, "-o", "base.onnx", "--json")
+    assert done.code == 2
+    assert not (folder / "base.onnx").exists()
+    (rescued,) = elsewhere.glob("penjing-*.onnx")
+    assert str(rescued) in done.json["error"]["hint"]
+    assert penjing("evaluate", rescued, "--data", "train.npz").code == 0

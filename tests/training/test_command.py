@@ -105,6 +105,31 @@ def test_a_killed_command_goes_on_to_the_same_file(here: Path) -> None:
     assert digest(here) == resumed
 
 
+def test_a_killed_training_from_data_goes_on_to_the_same_file(here: Path) -> None:
+    """``penjing train`` keeps its state beside the output, and takes it away at the end."""
+    command = [
+        *("train", "mlp", "--train", "train.npz", "--epochs", "300", "--set", "width=8"),
+        *("-o", "base.onnx", "--quiet"),
+    ]
+    kept = here / "base.onnx.checkpoints"
+    started = subprocess.Popen(  # ourselves
+        [sys.executable, "driver.py", *command],
+        env={**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])},
+        stderr=subprocess.DEVNULL,
+    )
+    while started.poll() is None and not list(kept.glob("*.checkpoint")):
+        time.sleep(0.01)
+    started.send_signal(signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL, "it was done before it could be killed"
+    assert not (here / "base.onnx").exists()
+    files = []
+    for _ in range(2):
+        assert run(command) == 0
+        assert not kept.exists()
+        files.append((here / "base.onnx").read_bytes())
+    assert files[0] == files[1]
+
+
 def test_an_interrupted_command_keeps_what_it_has_and_goes_on(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

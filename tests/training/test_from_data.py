@@ -252,7 +252,7 @@ def test_teachers_that_do_not_fit_are_refused(base: Learned) -> None:
         ({"rows": X}, DataError, "has no labels"),
         ({"task": "regress"}, ConfigError, "must be one of classification"),
         ({"epochs": 0}, ConfigError, "epochs: must be above 0"),
-        ({"learning_rate": -1.0}, ConfigError, "learning_rate: must be above 0"),
+        ({"learning_rate": -1.0}, ConfigError, r"learning_rate: must be in \[0, 10\]"),
         ({"batch_size": 0}, ConfigError, "batch_size: must be int"),
         ({"shift": 2}, DataError, "changes images with channels, got rows of 6 features"),
         ({"blend": True}, ConfigError, "blend: needs a teacher"),

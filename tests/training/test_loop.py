@@ -138,6 +138,27 @@ def test_rows_that_do_not_fit_are_refused(fit: Fit, line: Line) -> None:
     assert "bfloat16" in info.value.hint
 
 
+def test_an_optimizer_that_does_not_fit_is_an_error(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Adam remembers takes memory, too; the error says what would take less."""
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.optim.Adam, "step", full)
+    with pytest.raises(TrainingError, match=r"(?s)step 1 of .*momentum: 0"):
+        fit(optimizer="adam")
+
+
+def test_momentum_is_a_choice(fit: Fit) -> None:
+    """Without, SGD takes other steps, and learns, too."""
+    plain, usual = (fit(optimizer="sgd", momentum=m, epochs=40) for m in (0.0, 0.9))
+    assert not torch.equal(plain.parameters, usual.parameters)
+    wanted = torch.tensor([1.0, -2.0, 0.5, 0.0, 0.3])
+    assert torch.allclose(plain.parameters, wanted, atol=0.15)
+
+
 def test_nan_is_got_over_with_a_smaller_rate(fit: Fit, line: Line) -> None:
     """A loss that is NaN at high rates goes back to good numbers, and on to the end."""
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +13,7 @@ from penjing.cli import paths
 from penjing.cli.options import AllowMissing, Data, Json, Metric, Target, check_metric
 from penjing.cli.progress import SHARES, SHARES_WITH_TRAINING, SearchProgress, kept_training
 from penjing.cli.running import LIMIT_MISSED, MET
+from penjing.cli.saving import save_or_rescue
 from penjing.cli.screen import Screen, size
 from penjing.core.budget import (
     Budget,
@@ -30,8 +29,6 @@ from penjing.core.recipe import LARGEST_SEED, Recipe
 from penjing.engine.job import Effort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from penjing.engine.job import Result
 
 LARGE_DROP = 10.0
@@ -325,14 +322,8 @@ def _warn_of_large(screen: Screen, max_drop: str | None) -> None:
 
 def _save(result: Result, files: Files) -> None:
     """Write the file, then the report; neither is lost with the other."""
-    try:
-        result.artifact.save(files.output)
-    except OutputError as error:
-        rescued = Path(gettempdir()) / f"penjing-{result.report.sha256[:12]}.penjing"
-        with _explained(error):
-            result.artifact.save(rescued)
-        hint = f"the result was saved as {rescued} instead: copy it from there"
-        raise OutputError(error.where, error.problem, hint) from error
+    name = f"penjing-{result.report.sha256[:12]}.penjing"
+    save_or_rescue(result.artifact.save, files.output, name)
     if files.report is None:
         return
     try:
@@ -340,15 +331,6 @@ def _save(result: Result, files: Files) -> None:
     except OutputError as error:
         hint = f"the model itself is saved in {files.output}"
         raise OutputError(error.where, error.problem, hint) from error
-
-
-@contextmanager
-def _explained(first: OutputError) -> Iterator[None]:
-    """Let the first error stand where the rescue fails, too."""
-    try:
-        yield
-    except OutputError:
-        raise first from None
 
 
 def _tell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from penjing.cli import paths
 from penjing.cli.compress import OTHERS
+from penjing.cli.saving import save_or_rescue
 from penjing.cli.screen import size
 from penjing.core.errors import OutputError
 from penjing.core.recipe import LARGEST_SEED
@@ -148,7 +150,8 @@ Folder = Annotated[
     typer.Option(
         "--checkpoints",
         metavar="FOLDER",
-        help="Keep unfinished training here, for the same command to go on from.",
+        help="Keep unfinished training here, for the same command to go on from: the output's "
+        "name with .checkpoints unless given. Removed at the end.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -205,6 +208,22 @@ def check_files(
             hint += "; other formats are made from it"
         raise OutputError(str(output), "does not end in .onnx, which is what is written", hint)
     paths.check_output(output, "--output", (rows.train, rows.data, *others))
+
+
+def kept_in(checkpoints: Path | None, output: Path) -> Path:
+    """Name the folder in which training is kept on the way."""
+    return checkpoints or output.with_name(f"{output.name}.checkpoints")
+
+
+def save(made: Learned, output: Path) -> None:
+    """Write the model, then remove what was kept of its training.
+
+    Raises:
+        OutputError: it cannot be written there; the hint says where it is instead.
+    """
+    digest = hashlib.sha256(made.content).hexdigest()[:12]
+    save_or_rescue(made.save, output, f"penjing-{digest}{ENDING}")
+    made.clear()
 
 
 def tell(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from penjing.cli.screen import Screen
 
 SPLITTING, CERTIFYING, INTERRUPTED = "splitting data", "certifying", "interrupted"
+EXPECTED = "expected time"
+LOG_EVERY_S = 60.0
+"""Seconds between lines of one phase, where nobody watches a bar."""
 SHARES = {
     "probing layers": (0.0, 0.1),
     "finding the trade-off": (0.1, 0.4),
@@ -54,7 +57,8 @@ class SearchProgress:
         self.screen, self.seed, self.shares = screen, seed, shares
         self.interrupted = False
         self._done = 0.0
-        self._told: set[str] = set()
+        self._told: dict[str, float] = {}
+        """When a phase was told last."""
         self._left = _TimeLeft(limit_s)
         self._stack = ExitStack()
         self._bar: Progress | None = None
@@ -78,6 +82,9 @@ class SearchProgress:
         if phase == SPLITTING:
             self.screen.note(f"Split (seed {self.seed}): {note}")
             return
+        if phase == EXPECTED:
+            self.screen.note(f"Expected time: {note}")
+            return
         if phase == INTERRUPTED:
             if self.interrupted:  # as was promised the first time
                 raise KeyboardInterrupt
@@ -95,11 +102,19 @@ class SearchProgress:
                 description=printable(phase),
                 note="" if phase == CERTIFYING else printable(note),
             )
-        elif phase not in self._told and not self.screen.as_json:
-            # Once, however often it comes round: nobody watches a log.
-            self._told.add(phase)
-            known = f", {note}" if note and phase != CERTIFYING else ""
-            self.screen.note(f"{phase} ... ({self._done:.0%} done{known})")
+        elif not self.screen.as_json and self._is_due(phase):
+            known = [f"{self._done:.0%} done", str(self._left)]
+            known += [note] if phase != CERTIFYING else []
+            self.screen.note(f"{phase} ... ({', '.join(filter(None, known))})")
+
+    def _is_due(self, phase: str) -> bool:
+        """Tell whether a log is to have a line: for a new phase, then now and again."""
+        now = time.monotonic()
+        last = self._told.get(phase)
+        if last is not None and now - last < LOG_EVERY_S:
+            return False
+        self._told[phase] = now
+        return True
 
     def _make_bar(self) -> Progress:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn

@@ -93,7 +93,8 @@ def train(  # noqa: PLR0913  # one parameter for each option
         typer.Option(
             min=0.0,
             max=10.0,
-            help="Largest of the schedule; the template's own, 0.001 or 0.01, unless given.",
+            help="Largest of the schedule; the template's own, 0.001 or 0.01, unless given. "
+            "0 looks for one.",
             rich_help_panel=learning.TRAINING,
         ),
     ] = None,
@@ -149,10 +150,11 @@ def train(  # noqa: PLR0913  # one parameter for each option
         paths.check_model(each)
     settings = read_settings(template, setting or [])
     rows = learning.RowFiles(train, data, target)
-    learning.check_files(rows, output, checkpoints, teachers)
+    folder = learning.kept_in(checkpoints, output)
+    learning.check_files(rows, output, folder, teachers)
     screen = Screen(as_json, quiet)
     with (
-        kept_training(screen, checkpoints),
+        kept_training(screen, folder),
         SearchProgress(screen, seed, learning.SHARES) as progress,
     ):
         made = api.train(
@@ -180,10 +182,10 @@ def train(  # noqa: PLR0913  # one parameter for each option
             distort=distort,
             blend=blend,
             seed=seed,
-            checkpoints=checkpoints,
+            checkpoints=folder,
             progress=progress,
         )
-    made.save(output)
+    learning.save(made, output)
     learning.tell(
         screen,
         made,

@@ -38,7 +38,7 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
         typer.Option(
             min=0.0,
             max=10.0,
-            help="Of the new last layer.",
+            help="Of the new last layer; 0 looks for one in each stage.",
             rich_help_panel=learning.TRAINING,
         ),
     ] = 1e-3,
@@ -87,14 +87,15 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
 
     paths.check_model(model, to_compress=True)
     rows = learning.RowFiles(train, data, target)
-    learning.check_files(rows, output, checkpoints, (model,))
+    folder = learning.kept_in(checkpoints, output)
+    learning.check_files(rows, output, folder, (model,))
     screen = Screen(as_json, quiet)
     shares = {
         stage_label(stage, stages): (0.95 * stage / stages, 0.95 * (stage + 1) / stages)
         for stage in range(stages)
     }
     with (
-        kept_training(screen, checkpoints),
+        kept_training(screen, folder),
         SearchProgress(screen, seed, {**shares, **learning.EXPORTING}) as progress,
     ):
         made = api.transfer(
@@ -117,9 +118,9 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
             mirror=mirror,
             distort=distort,
             seed=seed,
-            checkpoints=checkpoints,
+            checkpoints=folder,
             progress=progress,
         )
-    made.save(output)
+    learning.save(made, output)
     learning.tell(screen, made, output, rows, {"model": str(model), "seed": seed})
     return MET

@@ -229,7 +229,9 @@ class Optimization:
     """How the training loop goes about it: the section ``training`` of a recipe."""
 
     optimizer: Optimizer = "adam"
-    """``adam``, ``adamw`` (decoupled weight decay), or ``sgd`` with Nesterov momentum 0.9."""
+    """``adam``, ``adamw`` (decoupled weight decay), or ``sgd``."""
+    momentum: Annotated[float, Range(0.0, 0.999)] = 0.9
+    """Of ``sgd``, in Nesterov's form; 0 goes without."""
     schedule: Schedule = "cosine"
     """Course of the learning rate: down (``cosine``), up and down (``one_cycle``), or level."""
     batch_size: Annotated[int, Range(1, 65536)] = 128

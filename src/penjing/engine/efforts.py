@@ -60,9 +60,10 @@ CLOSE = 1.12
 TEACHER = (0.0, 0.7)
 """Share of the original's word beside labels: where rows are many, and where they are so few
 that labels alone would be learned by heart."""
-BLENDED = {"weight": 1.0, "temperature": 4.0, "features": 1.0}
-"""The section ``distillation`` where images are blended: such have no labels.  What blocks
-give tells more about an image than its classes do, which counts where images are few."""
+FROM_ORIGINAL = {"weight": 1.0, "temperature": 4.0, "features": 1.0}
+"""The section ``distillation`` where labels have no part, since there are none, or images are
+blended.  What blocks give tells more about an image than its classes do, which counts where
+images are few."""
 TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
@@ -197,10 +198,11 @@ class _Trained:
         seconds = trainer.seconds_per_step(self.search.model)
         epochs = self._affordable(epochs, seconds)
         minutes = seconds * epochs * self._steps_per_epoch() / 60
+        what = "training" if self.labelled else "reconstruction"
         self.search.progress(
-            "training",
+            "expected time",
             0.0,
-            f"about {max(minutes, 0.1):.1f} min a run, {MOST_RUNS} runs at most",
+            f"{what} takes about {max(minutes, 0.1):.1f} min a run, {MOST_RUNS} runs at most",
         )
         trade_off = first
         for number in range(MOST_RUNS):
@@ -267,8 +269,8 @@ class _Trained:
             "precision": self._precision(),
             **self._changes,
         }
-        if self.blends:
-            return {"training": training, "distillation": dict(BLENDED)}
+        if self.blends or not self.labelled:
+            return {"training": training, "distillation": dict(FROM_ORIGINAL)}
         return {"training": training, "distillation": {"weight": TEACHER[self.few]}}
 
     def _precision(self) -> str:

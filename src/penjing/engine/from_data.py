@@ -61,7 +61,7 @@ class Lesson:
     epochs: float | None = None
     """None makes about 5,000 steps."""
     learning_rate: float | None = None
-    """None takes the template's own."""
+    """None takes the template's own; 0 looks for one (learning-rate range test)."""
     seed: int = 0
     checkpoints: Path | None = None
     progress: Callable[[str, float, str], None] = silent
@@ -135,16 +135,19 @@ def learn(lesson: Lesson) -> Learned:
     settings = replace(
         lesson.settings, training=replace(lesson.settings.training, batch_size=size)
     )
+    checkpoints = Checkpoints(lesson.checkpoints)
     net: Any = lesson.template.build(problem, lesson.seed)
     trainee = ModuleTrainee(net, problem, settings, teachers)
     fitted = fit(
         trainee,
         part,
         epochs=epochs,
-        learning_rate=lesson.learning_rate or lesson.template.learning_rate,
+        learning_rate=lesson.template.learning_rate
+        if lesson.learning_rate is None
+        else lesson.learning_rate,
         seed=lesson.seed,
         key=repr(lesson.template),
-        checkpoints=Checkpoints(lesson.checkpoints),
+        checkpoints=checkpoints,
         progress=lesson.progress,
     )
     lesson.progress("exporting", 0.0, "")
@@ -165,6 +168,7 @@ def learn(lesson: Lesson) -> Learned:
         epochs=fitted.epochs,
         steps=fitted.steps,
         seconds=watch.seconds,
+        checkpoints=checkpoints,
     )
 
 

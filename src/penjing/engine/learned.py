@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from penjing.core.metric import Outputs
     from penjing.core.model import Model
     from penjing.core.tensors import Array
+    from penjing.training.checkpoints import Checkpoints
 
 HELD_OUT_SHARE = 0.1
 CONFIDENCE = 0.95
@@ -61,11 +62,18 @@ class Learned:
     epochs: float
     steps: int
     seconds: float
+    checkpoints: Checkpoints | None = field(default=None, repr=False)
+    """Where training was kept on the way."""
 
     @property
     def size_bytes(self) -> int:
         """Size of the ONNX file."""
         return len(self.content)
+
+    def clear(self) -> None:
+        """Remove what training has left in the folder of checkpoints."""
+        if self.checkpoints is not None:
+            self.checkpoints.clear()
 
     def save(self, path: str | Path) -> None:
         """Write the ONNX file, whole or not at all.

@@ -125,6 +125,7 @@ def move(transfer: Transfer) -> Learned:
         epochs=technique.epochs,
         steps=steps,
         seconds=watch.seconds,
+        checkpoints=trainer.checkpoints,
     )
 
 

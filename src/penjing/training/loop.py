@@ -145,11 +145,23 @@ class Run:
         self.trainee.module.train()
         for places in batches:
             loss = stepper.gradients(state.optimizer, places, self.moment(state))
-            state.optimizer.step()
+            self._step(state)
             state.advance()
             self.trainee.after(self.moment(state), state.pace)
             if not keeper.goes_on(loss):
                 break
+
+    def _step(self, state: State) -> None:
+        try:
+            state.optimizer.step()
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"step {state.step + 1} of {self.steps}",
+                "the GPU's memory does not hold what the optimizer remembers of each weight",
+                "end other programs on it, choose optimizer: sgd with momentum: 0 in the "
+                "section 'training' of the recipe, or set CUDA_VISIBLE_DEVICES= to train on "
+                "the CPU",
+            ) from error
 
     def moment(self, state: State) -> Moment:
         """Tell where the run stands."""

@@ -116,6 +116,7 @@ def make_optimizer(
 ) -> Optimizer:
     """Make the optimizer that the settings name."""
     if settings.optimizer == "sgd":
-        return SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
+        momentum = settings.momentum
+        return SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
     kind = AdamW if settings.optimizer == "adamw" else Adam
     return kind(groups, lr=learning_rate)
