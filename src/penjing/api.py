@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -99,6 +98,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
     calibration: object = None,
     test: object = None,
     train: object = None,
+    teachers: Sequence[object] = (),
     effort: Effort = "auto",
     checkpoints: str | Path | None = None,
     target: str | None = None,
@@ -123,6 +123,8 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         calibration: unlabelled rows for calibration, instead of a part of ``data``.
         test: rows for certification, instead of a part of ``data``.
         train: rows to train on, with labels or without; nothing else sees them.
+        teachers: models with the original's inputs and outputs.  Where anything is trained, all
+            speak as one with the original, by the mean of what they give.
         effort: how far to go: ``post-training`` quantizes what is there, ``reconstruct``
             trains towards the original's outputs, ``train`` towards the labels of ``train``
             (with fewer than 20,000 images towards the outputs, on blends of images, which goes
@@ -148,6 +150,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         PenjingError: the model, the data or a setting cannot be used.
     """
     from penjing.engine import pipeline
+    from penjing.engine.commands import command
     from penjing.engine.placing import placing
 
     budget, steps = _checked_budget(budget), _read_recipe(recipe)
@@ -171,6 +174,7 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         calibration=None if calibration is None else opened(calibration),
         test=None if test is None else opened(test),
         train=None if train is None else opened(train),
+        teachers=tuple(wrap(teacher, rows, target) for teacher in teachers),
         effort=_checked_effort(effort),
         checkpoints=None if checkpoints is None else Path(checkpoints),
         metric=metric,
@@ -179,13 +183,14 @@ def compress(  # noqa: PLR0913  # the one function that takes everything
         seed=chosen_seed,
         time_limit_s=time_limit_s,
         strict=strict,
-        reproduce=_command(
+        reproduce=command(
             {
                 "compress": model,
                 "--data": data,
                 "--calibration": calibration,
                 "--test": test,
                 "--train": train,
+                "--teacher": list(teachers) or None,
                 "--effort": effort if effort != "auto" else None,
                 "--target": target,
                 "--metric": metric,
@@ -244,34 +249,6 @@ def _read_recipe(given: object) -> Recipe | None:
             "penjing.Recipe.from_dict takes plain data",
         )
     return given
-
-
-def _command(
-    sources: Mapping[str, object],
-    budget: Budget,
-    recipe: Recipe | None,
-    seed: int,
-    *,
-    allow_missing: bool,
-) -> str:
-    """Write the command that gives the same file, where all inputs are files."""
-    given = {option: value for option, value in sources.items() if value is not None}
-    if not all(isinstance(value, str | Path) for value in given.values()):
-        return ""
-    words = ["penjing"]
-    for option, value in given.items():
-        words += [option, str(value)]
-    if budget.max_drop is not None:
-        words += ["--max-drop", repr(budget.max_drop)]
-    if budget.max_size_bytes is not None:
-        words += ["--max-size", str(budget.max_size_bytes)]
-    if recipe is not None:
-        words += ["--recipe", "recipe.yaml"]
-    if allow_missing:
-        words.append("--allow-missing")
-    words += ["--confidence", "none" if budget.confidence is None else repr(budget.confidence)]
-    words += ["--seed", str(seed), "-o", "small.penjing"]
-    return shlex.join(words)
 
 
 def open_artifact(path: str | Path) -> Artifact:

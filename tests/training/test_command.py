@@ -233,3 +233,39 @@ def test_rows_that_are_trained_on_and_judged_by_are_counted(here: Path) -> None:
     (told,) = [str(each.message) for each in caught if "trained on" in str(each.message)]
     assert told.startswith("7 of 50 rows that certify")
     assert "train.npz" in told
+
+
+def test_several_teachers_make_one_student_by_a_recipe(here: Path) -> None:
+    """Others speak with the original: the student is not the one that it alone would make."""
+    other = onnx.load("model.onnx")
+    for tensor in other.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype == np.float32:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array[..., ::-1].copy(), tensor.name))
+    onnx.save(other, "other.onnx")
+    (here / "recipe.yaml").write_text("distillation: {weight: 1.0}\n" + RECIPE % (2, 0.01))
+    made = []
+    for more in ((), ("--teacher", "other.onnx")):
+        code, _, err = penjing(*more, "--quiet")
+        assert code == 0, err
+        made.append(digest(here))
+    assert made[0] != made[1]
+
+
+def test_teachers_that_do_not_fit_are_refused(here: Path) -> None:
+    """By their inputs, by their outputs, and where nothing would listen to them."""
+    named = onnx.load("model.onnx")
+    named.graph.output[0].name = "z"
+    named.graph.node[-1].output[0] = "z"
+    onnx.save(named, "outputs.onnx")
+    named = onnx.load("model.onnx")
+    named.graph.input[0].name = "u"
+    named.graph.node[0].input[0] = "u"
+    onnx.save(named, "inputs.onnx")
+    code, _, err = penjing("--teacher", "outputs.onnx")
+    assert (code, "does not give 'y'" in err) == (2, True), err
+    code, _, err = penjing("--teacher", "inputs.onnx")
+    assert (code, "--teacher" in err) == (2, True), err
+    (here / "recipe.yaml").write_text("steps: [{use: round_to_nearest}]")
+    code, _, err = penjing("--teacher", "model.onnx")
+    assert (code, "--teacher: is of no use" in err) == (2, True), err

@@ -102,6 +102,15 @@ def compress(  # noqa: PLR0913  # one parameter for each option
             rich_help_panel=DATA,
         ),
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A model with the same inputs and outputs to learn from as well. Several, "
+            "each with --teacher, speak as one with the original.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     target: Target = None,
     allow_missing: AllowMissing = False,
     metric: Metric = "auto",
@@ -226,6 +235,8 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     target_file = output or Path(f"{model.stem}.penjing")
     files = Files(model, data, calibration, test, train, recipe, target_file, report)
     files.check()
+    for each in teacher or []:
+        paths.check_model(each, to_compress=True)
     folder = checkpoints or target_file.with_name(f"{target_file.name}.checkpoints")
     paths.check_folder(folder, "--checkpoints")
     steps = None if recipe is None else Recipe.load(recipe)
@@ -249,6 +260,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
             test=None if test is None else str(test),
             target=target,
             train=None if train is None else str(train),
+            teachers=[str(each) for each in teacher or []],
             effort=effort,
             checkpoints=folder,
             recipe=steps,

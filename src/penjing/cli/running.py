@@ -36,6 +36,8 @@ OPTIONS = {
             "shift",
             "mirror",
             "blend",
+            "distort",
+            "teacher",
         ),
         *("stages", "decay", "task"),
     )

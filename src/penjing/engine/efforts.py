@@ -94,6 +94,13 @@ def check(job: Job) -> None:
             "'post-training' would not use the rows of --train",
             "leave one of them out",
         )
+    trains = job.effort in {"train", "reconstruct"} if job.recipe is None else job.recipe.trains
+    if job.teachers and not trains:
+        raise ConfigError(
+            "teacher",
+            "is of no use: nothing is trained",
+            "choose --effort train or reconstruct, a recipe that trains, or leave them out",
+        )
     if job.recipe is None:
         _check_use(job)
     if job.time_limit_s is not None and processes() > 1:
@@ -271,7 +278,8 @@ class _Trained:
         }
         if self.blends or not self.labelled:
             return {"training": training, "distillation": dict(FROM_ORIGINAL)}
-        return {"training": training, "distillation": {"weight": TEACHER[self.few]}}
+        teach = self.few or len(self.trainer.teachers) > 1  # those that were given are heard
+        return {"training": training, "distillation": {"weight": TEACHER[teach]}}
 
     def _precision(self) -> str:
         """Choose bfloat16 to tell classes by convolutions and few rows, where it is faster.

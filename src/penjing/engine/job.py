@@ -40,6 +40,8 @@ class Job:
     test: Dataset | None = None
     train: Dataset | None = None
     """Rows to train on; nothing else sees them."""
+    teachers: tuple[Model, ...] = ()
+    """Models whose word counts beside the original's where anything is trained."""
     effort: Effort = "auto"
     checkpoints: Path | None = None
     """Folder where unfinished training is kept; None keeps nothing."""

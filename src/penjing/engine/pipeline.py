@@ -303,6 +303,7 @@ def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:
         checkpoints=job.checkpoints,
         progress=job.progress,
     )
+    made = replace(made, teachers=(job.model, *job.teachers))
     try:
         made.check(job.model)
     except UnsupportedError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from penjing.core.data import Part
-from penjing.core.errors import UnsupportedError
+from penjing.core.errors import DataError, UnsupportedError
 from penjing.core.model import Exports
 from penjing.core.parametrizations import Encoded
 from penjing.core.processes import is_main
@@ -175,6 +175,30 @@ class TorchTrainer:
                 )
         self._agreeing(model)
         assert self.objective
+        for teacher in self.teachers[1:]:
+            self._check_teacher(teacher)
+
+    def _check_teacher(self, teacher: Model) -> None:
+        """Refuse a teacher that does not take and give what the original does."""
+        original, first = self.teachers[0], self.part.dataset.take(self.part.rows[:FIRST_ROWS])
+        takes, wanted = _ports(teacher), _ports(original)
+        if takes != wanted:
+            raise DataError(
+                "teacher",
+                f"takes {', '.join(takes)}, and the original {', '.join(wanted)}",
+                "give models with the same inputs",
+            )
+        aim, given = (
+            each.backend.predict(each.to_native(), first.inputs) for each in (original, teacher)
+        )
+        name = self.objective.output
+        if name not in given or given[name].shape != aim[name].shape:
+            raise DataError(
+                "teacher",
+                f"does not give {name!r} of shape {aim[name].shape[1:]}, as the original does",
+                "give models with the same outputs",
+            )
+        function_of(teacher)
 
     def _agreeing(self, model: Model) -> Function:
         """Convert a model, and see that it gives the same on some rows."""
@@ -214,6 +238,11 @@ class TorchTrainer:
         )
         seen.update(repr(told_last).encode())
         return seen.hexdigest()
+
+
+def _ports(model: Model) -> list[str]:
+    ports = model.backend.inputs(model.native)
+    return sorted(f"{port.name!r} ({port.dtype}, {len(port.shape)} axes)" for port in ports)
 
 
 def digest_model(seen: hashlib._Hash, model: Model) -> None:
