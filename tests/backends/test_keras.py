@@ -165,3 +165,13 @@ def test_a_file_alone_brings_keras_up_on_pytorch(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "bad.keras")], check=True, env=environment
     )
+
+
+def test_another_backend_by_name_is_refused_by_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.keras").write_bytes(b"unread")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    with pytest.raises(UnsupportedError, match="is told to run on jax"):
+        penjing.wrap(tmp_path / "model.keras")

@@ -80,6 +80,8 @@ def _keras() -> Any:
         import keras
     else:
         chosen = os.environ.get(VARIABLE)
+        if chosen not in {None, BACKEND}:
+            raise _wrong_backend(f"is told to run on {chosen}")
         os.environ.setdefault(VARIABLE, BACKEND)
         try:
             import keras
@@ -89,12 +91,16 @@ def _keras() -> Any:
             if chosen is None:
                 os.environ.pop(VARIABLE, None)
     if keras.backend.backend() != BACKEND:
-        raise UnsupportedError(
-            "Keras",
-            f"runs on {keras.backend.backend()} here; models are exported from {BACKEND}",
-            f"save the model as a .keras file, set {VARIABLE}={BACKEND}, and give the file",
-        )
+        raise _wrong_backend(f"runs on {keras.backend.backend()} here")
     return keras
+
+
+def _wrong_backend(how: str) -> UnsupportedError:
+    return UnsupportedError(
+        "Keras",
+        f"{how}; models are exported from {BACKEND}",
+        f"save the model as a .keras file, set {VARIABLE}={BACKEND}, and give the file",
+    )
 
 
 def _loaded(keras: Any, path: Path) -> Any:
