@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     Run = Callable[..., Any]
 
-HEADER = 100
-"""Bytes by which the headers of two files may differ."""
+HEADER = 250
+"""Bytes by which the headers of two files may differ: one tells how it was trained, too."""
 TRAINED = ("trained", "reconstructed")
 
 
@@ -279,7 +279,7 @@ def stub(
         deadline=math.inf,
     )
     splits: Any = None
-    trainer: Any = SimpleNamespace(part=range(rows))
+    trainer: Any = SimpleNamespace(part=range(rows), teachers=("the original",))
     return efforts._Trained(search, splits, trainer, labelled=labelled)  # noqa: SLF001
 
 
@@ -365,11 +365,12 @@ def test_images_are_blended_where_labels_would_be_learned_by_heart(
 @pytest.mark.parametrize(
     ("rows", "labelled", "within", "beyond", "following"),
     [
-        (100, True, [1.0], [], 2.0),
+        (100, True, [1.0], [], 1.5),
         (efforts.MANY_ROWS, True, [1.0], [], 4.0),
         (efforts.MANY_ROWS, False, [1.0], [], 2.0),
         (efforts.MANY_ROWS, True, [1.0, 4.0], [], 8.0),
-        (100, True, [], [1.0], 0.5),
+        (100, True, [], [1.5], 1.0),
+        (efforts.MANY_ROWS, True, [], [1.0], 0.5),
         (100, True, [1.0], [4.0], 2.0),
         (100, True, [1.0], [1.1], None),
     ],

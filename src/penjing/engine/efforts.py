@@ -37,9 +37,11 @@ BATCHES = (128, 64)
 MANY_ROWS = 20_000
 MOST_RUNS = 4
 """Training runs of one search."""
-BOLDER, FIRST_LEAP = 2.0, 4.0
-"""Factor of the trade-off from one run to the next, while the limit is not between two; and
-after a first run that passed, where rows are many: what labels can do is hard to guess."""
+BOLDER = (2.0, 1.5)
+"""Factor of the trade-off from one run to the next, while the limit is not between two: where
+rows are many and where they are few, as runs that begin mildly win little."""
+FIRST_LEAP = 4.0
+"""The same after a first run that passed, where rows are many: labels are hard to foresee."""
 FIRST, MOST_FIRST = 0.3, 2.0
 """Trade-off to begin with, times the number of weights, times the square of the bits that each
 takes after quantizing alone, and at most: what has few bits has many to spare."""
@@ -305,9 +307,9 @@ class _Trained:
             low, high = max(self.within), min(self.beyond)
             return math.sqrt(low * high) if high > CLOSE * low else None
         if self.beyond:
-            return min(self.beyond) / BOLDER
+            return min(self.beyond) / BOLDER[self.few]
         leaps = len(self.within) == 1 and self.labelled and not self.few
-        return max(self.within) * (FIRST_LEAP if leaps else BOLDER)
+        return max(self.within) * (FIRST_LEAP if leaps else BOLDER[self.few])
 
     def _first(self) -> float:
         """Guess a trade-off by what quantizing alone has come to."""
