@@ -45,7 +45,7 @@ TRAINED = ("trained", "reconstructed")
 def _brief(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Train for a few steps only, on one thread."""
     monkeypatch.setattr(efforts, "STEPS", (200, 200))
-    monkeypatch.setattr(efforts, "MOST_RUNS", 3)
+    monkeypatch.setattr(efforts, "MOST_RUNS", (3, 3))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -244,7 +244,7 @@ def test_it_is_said_where_training_was_of_no_use(
     task: Task, compressed: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budget = penjing.Budget(max_drop=0.02, confidence=None)
-    monkeypatch.setattr(efforts, "MOST_RUNS", 0)
+    monkeypatch.setattr(efforts, "MOST_RUNS", (0, 0))
     result = compressed(budget=budget, effort="train", train=train_rows(task))
     assert any("nothing was trained" in warning for warning in result.report.warnings)
     trained = compressed(budget=budget, effort="reconstruct", rows=1000)
@@ -365,11 +365,11 @@ def test_images_are_blended_where_labels_would_be_learned_by_heart(
 @pytest.mark.parametrize(
     ("rows", "labelled", "within", "beyond", "following"),
     [
-        (100, True, [1.0], [], 1.5),
+        (100, True, [1.0], [], 1.25),
         (efforts.MANY_ROWS, True, [1.0], [], 4.0),
         (efforts.MANY_ROWS, False, [1.0], [], 2.0),
         (efforts.MANY_ROWS, True, [1.0, 4.0], [], 8.0),
-        (100, True, [], [1.5], 1.0),
+        (100, True, [], [1.25], 1.0),
         (efforts.MANY_ROWS, True, [], [1.0], 0.5),
         (100, True, [1.0], [4.0], 2.0),
         (100, True, [1.0], [1.1], None),

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from penjing.core.errors import ConfigError, PenjingWarning, TrainingError, UnsupportedError
+from penjing.core.errors import PenjingWarning, TrainingError, UnsupportedError
 from penjing.core.model import LayerKind
-from penjing.core.processes import processes
 from penjing.core.recipe import Recipe
 from penjing.engine.invariances import kept_by
 from penjing.engine.search import PLAIN
@@ -29,15 +28,16 @@ if TYPE_CHECKING:
     from penjing.engine.search import Progress, Search
     from penjing.training.trainer import TorchTrainer
 
-STEPS = (5000, 2500)
+STEPS = (5000, 1000)
 """Steps of a training run, where rows are many and where they are few; epochs follow."""
 FEWEST_EPOCHS, MOST_EPOCHS = 3.0, 400.0
 BATCHES = (128, 64)
 """Rows of one step: the first where there are many, the second where there are few."""
 MANY_ROWS = 20_000
-MOST_RUNS = 4
-"""Training runs of one search."""
-BOLDER = (2.0, 1.5)
+MOST_RUNS = (4, 10)
+"""Training runs of one search: where rows are many and where they are few, as such runs are
+short, and differ from one to the next in what they lose."""
+BOLDER = (2.0, 1.25)
 """Factor of the trade-off from one run to the next, while the limit is not between two: where
 rows are many and where they are few, as runs that begin mildly win little."""
 FIRST_LEAP = 4.0
@@ -70,66 +70,6 @@ TIME_OF_RUN = 0.45
 """Share of the time left that one run may take, where time is limited."""
 
 FAILED = "training failed, which ended the search early"
-
-
-def check(job: Job) -> None:
-    """Refuse efforts that need what was not given.
-
-    Raises:
-        ConfigError: there are no rows to train on, or nothing would use them.
-    """
-    if job.effort == "train" and job.train is None:
-        raise ConfigError(
-            "effort",
-            "'train' needs rows to train on",
-            "give them with --train (train= in Python), or choose 'reconstruct'",
-        )
-    if job.recipe is not None and job.effort != "auto":
-        raise ConfigError(
-            "effort",
-            "does not go with a recipe, whose steps say themselves what is trained",
-            "leave one of them out",
-        )
-    if job.train is not None and job.effort == "post-training":
-        raise ConfigError(
-            "effort",
-            "'post-training' would not use the rows of --train",
-            "leave one of them out",
-        )
-    trains = job.effort in {"train", "reconstruct"} if job.recipe is None else job.recipe.trains
-    if job.teachers and not trains:
-        raise ConfigError(
-            "teacher",
-            "is of no use: nothing is trained",
-            "choose --effort train or reconstruct, a recipe that trains, or leave them out",
-        )
-    if job.recipe is None:
-        _check_use(job)
-    if job.time_limit_s is not None and processes() > 1:
-        raise ConfigError(
-            "time_limit",
-            "processes that train together would reach it at different steps",
-            "leave it out, or use one process",
-        )
-
-
-def _check_use(job: Job) -> None:
-    """Refuse to train for nothing; warn where rows to train on are of no use."""
-    learns = job.effort == "train" and job.train is not None and job.train.labels is not None
-    if job.effort in {"reconstruct", "train"} and job.budget.max_drop == 0 and not learns:
-        raise ConfigError(
-            "effort",
-            f"{job.effort!r} without labels cannot keep a limit of 0: whatever changes a "
-            "weight may lose more than nothing",
-            "allow a small drop, or train with labels (--effort train)",
-        )
-    if job.effort == "auto" and job.train is not None and job.budget.max_size_bytes is None:
-        warnings.warn(
-            "the rows to train on are not used: 'auto' trains only where a limit on size asks "
-            "for it; --effort train (effort='train' in Python) uses them",
-            PenjingWarning,
-            stacklevel=2,
-        )
 
 
 def run(job: Job, search: Search, splits: Splits, trainer: TorchTrainer | None) -> None:
@@ -211,10 +151,10 @@ class _Trained:
         self.search.progress(
             "expected time",
             0.0,
-            f"{what} takes about {max(minutes, 0.1):.1f} min a run, {MOST_RUNS} runs at most",
+            f"{what} takes about {max(minutes, 0.1):.1f} min a run, at most {self.most_runs} runs",
         )
         trade_off = first
-        for number in range(MOST_RUNS):
+        for number in range(self.most_runs):
             if self.search.out_of_time:
                 return
             self.search.trainer = replace(self.trainer, progress=self._of_run(number))
@@ -226,7 +166,7 @@ class _Trained:
             drop = candidate.judgement.drop
             self.search.progress(
                 "training",
-                (number + 1) / MOST_RUNS,
+                (number + 1) / self.most_runs,
                 f"{candidate.size_bytes} bytes, drop {drop:+.2%}",
             )
             following = self._next()
@@ -238,7 +178,7 @@ class _Trained:
         """Tell how far all runs are by how far one of them is."""
 
         def tell(phase: str, share: float, note: str = "") -> None:
-            done = (number + share) / MOST_RUNS
+            done = (number + share) / self.most_runs
             self.trainer.progress(phase, done, f"run {number + 1}: {note}")
 
         return tell
@@ -356,6 +296,11 @@ class _Trained:
     def few(self) -> bool:
         """Whether there are few rows to train on."""
         return len(self.trainer.part) < MANY_ROWS
+
+    @property
+    def most_runs(self) -> int:
+        """Runs at most."""
+        return MOST_RUNS[self.few]
 
     def _steps_per_epoch(self) -> float:
         return max(1.0, len(self.trainer.part) / self.batch)

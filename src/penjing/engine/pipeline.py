@@ -24,7 +24,7 @@ from penjing.core.model import MATRIX_KINDS
 from penjing.core.recipe import LARGEST_SEED, Recipe
 from penjing.core.registry import METRICS
 from penjing.core.technique import Observation
-from penjing.engine import efforts, evidence_header, reporting, training
+from penjing.engine import asked, efforts, evidence_header, reporting, training
 from penjing.engine.candidate import GIVEN
 from penjing.engine.chance import warn_of_chance
 from penjing.engine.decide import Decider
@@ -67,7 +67,7 @@ def compress(job: Job) -> Result:
     check_weights(job.model)
     if job.strict:
         check_types(job.model)
-    efforts.check(job)
+    asked.check(job)
     splits = split(job.data, job.calibration, job.test, job.seed, train=job.train)
     training.warn_of_overlap(job.train, splits)
     job.progress("splitting data", 1.0, splits.describe())
