@@ -148,10 +148,11 @@ class _Trained:
         epochs = self._affordable(epochs, seconds)
         minutes = seconds * epochs * self._steps_per_epoch() / 60
         what = "training" if self.labelled else "reconstruction"
+        minutes = max(minutes, 0.1)
         self.search.progress(
             "expected time",
             0.0,
-            f"{what} takes about {max(minutes, 0.1):.1f} min a run, at most {self.most_runs} runs",
+            f"{what} takes about {minutes:.1f} min a run, {self.most_runs} runs at most",
         )
         trade_off = first
         for number in range(self.most_runs):
