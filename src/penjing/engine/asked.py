@@ -41,7 +41,7 @@ def check(job: Job) -> None:
         raise ConfigError(
             "teacher",
             "is of no use: nothing is trained",
-            "choose --effort train or reconstruct, a recipe that trains, or leave them out",
+            "choose --effort train or reconstruct, a recipe that trains, or leave it out",
         )
     if job.recipe is None:
         _check_use(job)
