@@ -21,8 +21,8 @@ from penjing.core.errors import (
 from penjing.core.model import LayerKind, Model, Port
 from penjing.core.technique import Observation
 from penjing.core.tensors import Dense
-from penjing.engine import efforts
-from penjing.engine.invariances import kept_by
+from penjing.engine import efforts, invariances
+from penjing.engine.invariances import kept_by, views
 from penjing.engine.job import silent
 from penjing.engine.search import PLAIN, Search
 
@@ -385,3 +385,22 @@ def test_the_next_trade_off_leaps_steps_or_lies_between(
     trained = stub(rows, labelled=labelled)
     trained.within, trained.beyond = within, beyond
     assert trained._next() == following  # noqa: SLF001
+
+
+def test_rows_are_viewed_as_far_as_the_original_does_not_mind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    part = pictures(8).search
+    seen = views(part, {"mirror": True, "shift": 4})
+    assert len(seen) == 5
+    rows = np.arange(3)
+    (plain,) = part.dataset.take(rows).inputs.values()
+    shown = [next(iter(view.dataset.take(rows).inputs.values())) for view in seen]
+    np.testing.assert_array_equal(shown[0], plain[..., ::-1])
+    np.testing.assert_array_equal(shown[1][:, :, 2:], plain[:, :, :-2])
+    np.testing.assert_array_equal(shown[4][..., :-2], plain[..., 2:])
+    assert all(len(view) == len(part) for view in seen)
+    assert all(view.labels is None for view in seen)
+    assert views(part, {}) == []
+    monkeypatch.setattr(invariances, "MOST_VIEWED", 3 * len(part))
+    assert len(views(part, {"mirror": True, "shift": 4})) == 2

@@ -157,3 +157,26 @@ def test_variances_are_those_of_the_drop() -> None:
     assert 0.8 < np.mean([variance(e) for e in evidence]) / spread < 1.25
     assert variance(ZeroOne(6, 2, 100)) == 0.08
     assert variance(mean_drop(np.ones(1), np.ones(1) * 2, higher_is_better=True)) == 0
+
+
+class Beside(Table):
+    """The same rows in another view: numbers from ROWS on."""
+
+    def take(self, rows: Array) -> Batch:
+        return Batch({"row": rows + ROWS}, None, len(rows))
+
+
+def test_other_views_of_the_rows_are_asked_for_what_is_pooled() -> None:
+    """Where half of what is shown is decided as before, half as much is expected to be lost."""
+    rows = np.arange(ROWS)
+    noisy = (SCORES + RNG.normal(size=SCORES.shape)).astype(np.float32)
+    original = Lookup(np.concatenate([SCORES, SCORES]))
+    candidate = Lookup(np.concatenate([noisy, SCORES]))
+    judge = Judge(original, Part(Table(LABELS), rows), METRICS.load("accuracy")(), 0)
+    alone = judge.judge(candidate)
+    judge.look_at(original, [Part(Beside(LABELS), rows)])
+    viewed = judge.judge(candidate)
+    assert alone.pooled is not None
+    assert alone.pooled > 0.02
+    assert viewed.pooled == pytest.approx(alone.pooled / 2, rel=0.3)
+    assert (viewed.drop, viewed.expected) == (alone.drop, alone.expected)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from penjing.core.errors import PenjingWarning, TrainingError, UnsupportedError
 from penjing.core.model import LayerKind
 from penjing.core.recipe import Recipe
-from penjing.engine.invariances import kept_by
+from penjing.engine.invariances import kept_by, views
+from penjing.engine.running import Running
 from penjing.engine.search import PLAIN
 from penjing.engine.training import unlabelled
 
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
     from penjing.engine.search import Progress, Search
     from penjing.training.trainer import TorchTrainer
 
-STEPS = (5000, 1000)
+STEPS = (5000, 2500)
 """Steps of a training run, where rows are many and where they are few; epochs follow."""
 FEWEST_EPOCHS, MOST_EPOCHS = 3.0, 400.0
 BATCHES = (128, 64)
 """Rows of one step: the first where there are many, the second where there are few."""
 MANY_ROWS = 20_000
-MOST_RUNS = (4, 10)
-"""Training runs of one search: where rows are many and where they are few, as such runs are
-short, and differ from one to the next in what they lose."""
+MOST_RUNS = (4, 5)
+"""Training runs of one search: where rows are many and where they are few, as such runs differ
+more in what they lose from one to the next."""
 BOLDER = (2.0, 1.25)
 """Factor of the trade-off from one run to the next, while the limit is not between two: where
 rows are many and where they are few, as runs that begin mildly win little."""
@@ -154,6 +155,7 @@ class _Trained:
             0.0,
             f"{what} takes about {minutes:.1f} min a run, {self.most_runs} runs at most",
         )
+        self._look_closely()
         trade_off = first
         for number in range(self.most_runs):
             if self.search.out_of_time:
@@ -174,6 +176,12 @@ class _Trained:
             if following is None:
                 return
             trade_off = following
+
+    def _look_closely(self) -> None:
+        """Judge what is trained by changed images as well, where the original's word counts."""
+        judge = self.search.judge
+        if self.blends and judge.expectation is not None and judge.metric.needs_labels:
+            judge.look_at(Running(self.search.model), views(judge.part, self._changes))
 
     def _of_run(self, number: int) -> Progress:
         """Tell how far all runs are by how far one of them is."""

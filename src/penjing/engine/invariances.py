@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from penjing.core.data import Batch, Part
 from penjing.core.metric import decide
 
 if TYPE_CHECKING:
-    from penjing.core.data import Splits
+    from collections.abc import Callable
+
+    from penjing.core.data import Dataset, Splits
     from penjing.core.model import Model
     from penjing.core.tensors import Array
 
@@ -18,6 +23,65 @@ MIND = 0.05
 """Share of decisions that a change of images may turn, beyond which it is not used."""
 LOOKED_AT = 512
 IMAGE_AXES = 4
+MOST_VIEWED = 50_000
+"""Rows of all views together, at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changed:
+    """Rows whose images are changed, in a way that their labels do not mind."""
+
+    inner: Dataset
+    change: Callable[[Array], Array]
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from."""
+        return self.inner.source
+
+    @property
+    def labels(self) -> Array | None:
+        """The labels, as they were."""
+        return self.inner.labels
+
+    @property
+    def labels_where(self) -> str:
+        """How messages call the labels."""
+        return self.inner.labels_where
+
+    @property
+    def digest(self) -> str:
+        """Digest of the rows as they were."""
+        return self.inner.digest
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.inner)
+
+    def take(self, rows: Array) -> Batch:
+        """Read rows, and change their images."""
+        batch = self.inner.take(rows)
+        changed = {
+            name: self.change(array) if array.ndim == IMAGE_AXES else array
+            for name, array in batch.inputs.items()
+        }
+        return replace(batch, inputs=changed)
+
+
+def views(part: Part, kept: dict[str, Any]) -> list[Part]:
+    """Show the same rows in other ways: mirrored, or shifted by half of what may be.
+
+    Args:
+        part: the rows.
+        kept: changes that the original does not mind, as ``kept_by`` gives them.
+    """
+    changes: list[Callable[[Array], Array]] = []
+    if kept.get("mirror"):
+        changes.append(_mirrored)
+    pixels = (kept.get("shift", 0) + 1) // 2
+    changes += [partial(_shifted_by, pixels, place) for place in range(4 if pixels else 0)]
+    few = max(MOST_VIEWED // max(len(part), 1) - 1, 0)
+    return [Part(Changed(part.dataset, change), part.rows) for change in changes[:few]]
 
 
 def kept_by(model: Model, splits: Splits) -> dict[str, Any]:
@@ -50,7 +114,7 @@ def kept_by(model: Model, splits: Splits) -> dict[str, Any]:
     shift = next((s for s in SHIFTS if not minds(_shifted(array, s))), 0)
     if shift:
         found["shift"] = shift
-    if not minds([array[..., ::-1].copy()]):
+    if not minds([_mirrored(array)]):
         found["mirror"] = True
     return found
 
@@ -63,3 +127,11 @@ def _shifted(images: Array, pixels: int) -> list[Array]:
         np.ascontiguousarray(padded[:, :, top : top + height, left : left + width])
         for top, left in ((0, pixels), (2 * pixels, pixels), (pixels, 0), (pixels, 2 * pixels))
     ]
+
+
+def _shifted_by(pixels: int, place: int, images: Array) -> Array:
+    return _shifted(images, pixels)[place]
+
+
+def _mirrored(images: Array) -> Array:
+    return images[..., ::-1].copy()

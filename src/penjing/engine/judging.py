@@ -18,7 +18,7 @@ from penjing.engine.evidence import Bounded, Evidence, Resampled, ZeroOne
 from penjing.engine.expectation import Expectation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from penjing.core.data import Part
     from penjing.core.metric import Metric
@@ -77,6 +77,8 @@ class Judge:
             DataError: labels or outputs do not fit the metric, or outputs are not finite.
         """
         self.part, self.metric, self.seed = part, metric, seed
+        self._views: tuple[Part, ...] = ()
+        self._viewed: Expectation | None = None
         self.outputs = run_all(original, part)
         check_finite(self.outputs, part.dataset.source)
         metric.check(self.outputs, part.labels)
@@ -102,6 +104,25 @@ class Judge:
         """Calibrated probabilities of the original, where it decides among classes."""
         return Expectation.of(self.outputs, self.part.labels)
 
+    def look_at(self, original: Runs, views: Sequence[Part]) -> None:
+        """Ask from now on what is pooled of other views of the same rows, too.
+
+        Decisions that hang in the balance differ from view to view: their mean says more.
+        """
+        self._views = tuple(views)
+        outputs = [self.outputs, *(run_all(original, view) for view in self._views)]
+        assert self.part.labels is not None
+        labels = np.tile(self.part.labels, len(outputs))
+        self._viewed = Expectation.of(_joined(outputs), labels)
+
+    def _pooled(self, model: Runs, outputs: Mapping[str, Array]) -> float | None:
+        """Give the drop that the original and a candidate expect, on all views."""
+        if self._viewed is None:
+            assert self.expectation is not None
+            return self.expectation.pooled_drop(outputs)
+        seen = [outputs, *(run_all(model, view) for view in self._views)]
+        return self._viewed.pooled_drop(_joined(seen))
+
     def original_value(self) -> float:
         """The metric of the original."""
         return self.metric.value(self.outputs, self.part.labels, self.outputs)
@@ -120,7 +141,7 @@ class Judge:
         # Agreement is no matter of labels: what is expected of it is not what accuracy loses.
         if self.right_or_wrong and self.metric.needs_labels and self.expectation is not None:
             expected = self.expectation.drop(outputs)
-            pooled = self.expectation.pooled_drop(outputs)
+            pooled = self._pooled(model, outputs)
         evidence = self._evidence(outputs)
         value = self.value(outputs)
         return Judgement(
@@ -167,6 +188,11 @@ class Judge:
             total = len(self.part)
             return Measurement.proportion(round(value * total), total, confidence)
         return Measurement(value, value, value, "", confidence)
+
+
+def _joined(outputs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Put the outputs of several runs one after the other."""
+    return {name: np.concatenate([each[name] for each in outputs]) for name in outputs[0]}
 
 
 def variance(evidence: Evidence) -> float:
