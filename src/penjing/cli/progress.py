@@ -102,19 +102,19 @@ class SearchProgress:
                 description=printable(phase),
                 note="" if phase == CERTIFYING else printable(note),
             )
-        elif not self.screen.as_json and self._is_due(phase):
-            known = [f"{self._done:.0%} done", str(self._left)]
-            known += [note] if phase != CERTIFYING else []
-            self.screen.note(f"{phase} ... ({', '.join(filter(None, known))})")
+        elif not self.screen.as_json:
+            self._log(phase, "" if phase == CERTIFYING else note)
 
-    def _is_due(self, phase: str) -> bool:
-        """Tell whether a log is to have a line: for a new phase, then now and again."""
+    def _log(self, phase: str, note: str) -> None:
+        """Write a line for a new phase, then now and again, with the time left."""
         now = time.monotonic()
         last = self._told.get(phase)
         if last is not None and now - last < LOG_EVERY_S:
-            return False
+            return
         self._told[phase] = now
-        return True
+        left = "" if last is None else str(self._left)
+        known = ", ".join(filter(None, (f"{self._done:.0%} done", left, note)))
+        self.screen.note(f"{phase} ... ({known})")
 
     def _make_bar(self) -> Progress:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
