@@ -241,20 +241,6 @@ def test_a_file_larger_than_the_model_is_warned_about() -> None:
     assert "no smaller than the model" in found.report.warnings[0]
 
 
-def test_an_original_that_tells_nothing_apart_is_warned_of() -> None:
-    model = linear((RNG.normal(size=(12, 3)) * 2).astype(np.float32))
-    x, y = labelled(model)
-    shifted = (x, (y + 1) % 3)
-    with pytest.warns(penjing.PenjingWarning, match="the original is right for .* every time"):
-        penjing.compress(model, shifted, budget=POINT, time_limit_s=0)
-
-
-def test_a_seed_is_a_whole_number() -> None:
-    model = linear((RNG.normal(size=(12, 3)) * 2).astype(np.float32))
-    with pytest.raises(ConfigError, match="seed: must be a whole number"):
-        penjing.compress(model, labelled(model), budget=POINT, seed="x")  # type: ignore[arg-type]
-
-
 def test_interrupted_searches_keep_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     attempt = Search.attempt
 

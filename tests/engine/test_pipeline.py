@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import penjing
-from penjing.core.errors import DataError, UnsupportedError
+from penjing.core.errors import ConfigError, DataError, UnsupportedError
 from penjing.core.model import LayerKind
 from penjing.core.tensors import Affine
 from penjing.engine import packing
@@ -117,6 +117,18 @@ def test_strict_refuses_large_integers_before_any_work() -> None:
     native.graph.node[0].attribute.append(onnx.helper.make_attribute("to", 1))
     with pytest.raises(UnsupportedError, match="no real numbers"):
         penjing.compress(native, X, budget=POINT, strict=True)
+
+
+def test_an_original_that_tells_nothing_apart_is_warned_of() -> None:
+    right = penjing.wrap(mlp()).predict({"x": X})["y"].argmax(axis=1)
+    wrong = (X, (right + 1) % 3)
+    with pytest.warns(penjing.PenjingWarning, match="the original is right for .* every time"):
+        penjing.compress(mlp(), wrong, budget=POINT, time_limit_s=0)
+
+
+def test_a_seed_is_a_whole_number() -> None:
+    with pytest.raises(ConfigError, match="seed: must be a whole number"):
+        penjing.compress(mlp(), X, budget=POINT, seed="x")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("limit", [0.0, 1e-9])

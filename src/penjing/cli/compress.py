@@ -29,6 +29,8 @@ from penjing.core.recipe import LARGEST_SEED, Recipe
 from penjing.engine.job import Effort
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penjing.engine.job import Result
 
 LARGE_DROP = 10.0
@@ -47,6 +49,7 @@ class Files:
     calibration: Path | None
     test: Path | None
     train: Path | None
+    teachers: Sequence[Path]
     recipe: Path | None
     output: Path
     report: Path | None
@@ -58,12 +61,15 @@ class Files:
         paths.check_data(self.calibration, "--calibration")
         paths.check_data(self.test, "--test")
         paths.check_data(self.train, "--train")
+        for teacher in self.teachers:
+            paths.check_model(teacher, to_compress=True)
         inputs = (
             self.model,
             self.data,
             self.calibration,
             self.test,
             self.train,
+            *self.teachers,
             self.recipe,
         )
         paths.check_output(self.output, "--output", inputs)
@@ -233,11 +239,10 @@ def compress(  # noqa: PLR0913  # one parameter for each option
     from penjing import api
 
     target_file = output or Path(f"{model.stem}.penjing")
-    files = Files(model, data, calibration, test, train, recipe, target_file, report)
+    teachers = teacher or []
+    files = Files(model, data, calibration, test, train, teachers, recipe, target_file, report)
     files.check()
-    for each in teacher or []:
-        paths.check_model(each, to_compress=True)
-    folder = checkpoints or target_file.with_name(f"{target_file.name}.checkpoints")
+    folder = paths.checkpoints_of(target_file, checkpoints)
     paths.check_folder(folder, "--checkpoints")
     steps = None if recipe is None else Recipe.load(recipe)
     chosen_seed = api.seed_of(seed, steps)
@@ -260,7 +265,7 @@ def compress(  # noqa: PLR0913  # one parameter for each option
             test=None if test is None else str(test),
             target=target,
             train=None if train is None else str(train),
-            teachers=[str(each) for each in teacher or []],
+            teachers=[str(each) for each in teachers],
             effort=effort,
             checkpoints=folder,
             recipe=steps,

@@ -210,11 +210,6 @@ def check_files(
     paths.check_output(output, "--output", (rows.train, rows.data, *others))
 
 
-def kept_in(checkpoints: Path | None, output: Path) -> Path:
-    """Name the folder in which training is kept on the way."""
-    return checkpoints or output.with_name(f"{output.name}.checkpoints")
-
-
 def save(made: Learned, output: Path) -> None:
     """Write the model, then remove what was kept of its training.
 

@@ -60,6 +60,11 @@ def check_data(path: Path | None, option: str) -> None:
         raise DataError(str(path), "is a folder", f"give {option} the name of a file in it")
 
 
+def checkpoints_of(output: Path, given: Path | None) -> Path:
+    """Name the folder in which training is kept on the way: beside the output unless given."""
+    return given or output.with_name(f"{output.name}.checkpoints")
+
+
 def check_folder(path: Path | None, option: str) -> None:
     """Refuse a folder to keep files in that is a file.
 

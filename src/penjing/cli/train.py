@@ -150,7 +150,7 @@ def train(  # noqa: PLR0913  # one parameter for each option
         paths.check_model(each)
     settings = read_settings(template, setting or [])
     rows = learning.RowFiles(train, data, target)
-    folder = learning.kept_in(checkpoints, output)
+    folder = paths.checkpoints_of(output, checkpoints)
     learning.check_files(rows, output, folder, teachers)
     screen = Screen(as_json, quiet)
     with (

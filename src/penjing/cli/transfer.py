@@ -87,7 +87,7 @@ def transfer(  # noqa: PLR0913  # one parameter for each option
 
     paths.check_model(model, to_compress=True)
     rows = learning.RowFiles(train, data, target)
-    folder = learning.kept_in(checkpoints, output)
+    folder = paths.checkpoints_of(output, checkpoints)
     learning.check_files(rows, output, folder, (model,))
     screen = Screen(as_json, quiet)
     shares = {

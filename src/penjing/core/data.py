@@ -28,6 +28,10 @@ class Batch:
     labels: Array | None
     rows: int
 
+    def without_labels(self) -> Batch:
+        """Give the inputs alone."""
+        return Batch(self.inputs, None, self.rows)
+
 
 class Dataset(Protocol):
     """Rows of inputs that fit one model, read in pieces; memory stays bounded."""
@@ -59,6 +63,32 @@ class Dataset(Protocol):
 
     def take(self, rows: Array) -> Batch:
         """Read these rows (ascending, int64), inputs laid out and typed as the model asks."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wrapped:
+    """The rows of another data set; subclasses say what its labels are, and how it is read."""
+
+    inner: Dataset
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from."""
+        return self.inner.source
+
+    @property
+    def labels_where(self) -> str:
+        """How messages call the labels."""
+        return self.inner.labels_where
+
+    @property
+    def digest(self) -> str:
+        """Digest of the rows as they were, and of their labels."""
+        return self.inner.digest
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.inner)
 
 
 class Reader(Protocol):

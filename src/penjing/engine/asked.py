@@ -36,8 +36,7 @@ def check(job: Job) -> None:
             "'post-training' would not use the rows of --train",
             "leave one of them out",
         )
-    trains = job.effort in {"train", "reconstruct"} if job.recipe is None else job.recipe.trains
-    if job.teachers and not trains:
+    if job.teachers and not job.trains:
         raise ConfigError(
             "teacher",
             "is of no use: nothing is trained",
@@ -56,7 +55,7 @@ def check(job: Job) -> None:
 def _check_use(job: Job) -> None:
     """Refuse to train for nothing; warn where rows to train on are of no use."""
     learns = job.effort == "train" and job.train is not None and job.train.labels is not None
-    if job.effort in {"reconstruct", "train"} and job.budget.max_drop == 0 and not learns:
+    if job.trains and job.budget.max_drop == 0 and not learns:
         raise ConfigError(
             "effort",
             f"{job.effort!r} without labels cannot keep a limit of 0: whatever changes a "

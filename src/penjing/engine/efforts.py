@@ -104,7 +104,7 @@ def _train(trained: _Trained) -> None:
 
 def told(job: Job, search: Search, chosen: Candidate) -> tuple[str, ...]:
     """Say where training was asked for and the file owes nothing to it."""
-    if job.recipe is not None or job.effort not in {"train", "reconstruct"}:
+    if job.recipe is not None or not job.trains:
         return ()
     if chosen.trained:
         return ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from penjing.core.architecture import ModelTemplate, Problem, Task
-from penjing.core.data import Batch, Part, gathered, open_data
+from penjing.core.data import Batch, Part, Wrapped, gathered, open_data
 from penjing.core.errors import ConfigError, DataError, MissingExtraError
 from penjing.core.metric import decide
 from penjing.core.training import TrainingSettings
@@ -68,35 +68,19 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answered:
+class Answered(Wrapped):
     """Rows with the answers of teachers for labels."""
 
-    inner: Dataset
     labels: Array
-
-    @property
-    def source(self) -> str:
-        """Where the rows come from."""
-        return self.inner.source
 
     @property
     def labels_where(self) -> str:
         """How messages call the labels."""
         return "the teachers' answers"
 
-    @property
-    def digest(self) -> str:
-        """Digest of the rows alone."""
-        return self.inner.digest
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.inner)
-
     def take(self, rows: Array) -> Batch:
         """Read rows; they are not trained on by these labels."""
-        batch = self.inner.take(rows)
-        return Batch(batch.inputs, None, batch.rows)
+        return self.inner.take(rows).without_labels()
 
 
 def learn(lesson: Lesson) -> Learned:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from penjing.core.data import Batch, Part
+from penjing.core.data import Batch, Part, Wrapped
 from penjing.core.metric import decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penjing.core.data import Dataset, Splits
+    from penjing.core.data import Splits
     from penjing.core.model import Model
     from penjing.core.tensors import Array
 
@@ -28,35 +28,15 @@ MOST_VIEWED = 50_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Changed:
+class Changed(Wrapped):
     """Rows whose images are changed, in a way that their labels do not mind."""
 
-    inner: Dataset
     change: Callable[[Array], Array]
-
-    @property
-    def source(self) -> str:
-        """Where the rows come from."""
-        return self.inner.source
 
     @property
     def labels(self) -> Array | None:
         """The labels, as they were."""
         return self.inner.labels
-
-    @property
-    def labels_where(self) -> str:
-        """How messages call the labels."""
-        return self.inner.labels_where
-
-    @property
-    def digest(self) -> str:
-        """Digest of the rows as they were."""
-        return self.inner.digest
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.inner)
 
     def take(self, rows: Array) -> Batch:
         """Read rows, and change their images."""

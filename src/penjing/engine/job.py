@@ -56,6 +56,13 @@ class Job:
     reproduce: str = ""
     progress: Progress = silent
 
+    @property
+    def trains(self) -> bool:
+        """Whether training is asked for: by the recipe, or else by the effort."""
+        if self.recipe is not None:
+            return self.recipe.trains
+        return self.effort in {"train", "reconstruct"}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:

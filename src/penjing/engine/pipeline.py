@@ -283,10 +283,7 @@ def _recipe_cut_short(job: Job) -> ConfigError:
 
 def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:
     """Make a trainer where something will or may be trained, and see that it can be."""
-    wanted = (
-        job.recipe.trains if job.recipe is not None else job.effort in {"train", "reconstruct"}
-    )
-    if wanted and job.train is None and job.recipe is not None:
+    if job.trains and job.train is None and job.recipe is not None:
         warnings.warn(
             f"no rows to train on were given: the recipe is trained on the "
             f"{len(splits.calibration)} rows that calibrate, without their labels",
@@ -294,7 +291,7 @@ def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:
             stacklevel=2,
         )
     may = job.recipe is None and job.effort == "auto" and job.budget.max_size_bytes is not None
-    if not (wanted or (may and training.is_installed())):
+    if not (job.trains or (may and training.is_installed())):
         return None
     made = training.trainer_for(
         job.model,
@@ -307,7 +304,7 @@ def _trainer(job: Job, splits: Splits) -> TorchTrainer | None:
     try:
         made.check(job.model)
     except UnsupportedError as error:
-        if wanted:
+        if job.trains:
             raise
         told = f"{error.where}: {error.problem}: it is not trained"
         warnings.warn(told, PenjingWarning, stacklevel=2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penjing.core.data import Batch, Part
+from penjing.core.data import Batch, Part, Wrapped
 from penjing.core.errors import MissingExtraError, PenjingWarning
 
 if TYPE_CHECKING:
@@ -27,35 +27,14 @@ ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unlabelled:
+class Unlabelled(Wrapped):
     """The rows of a data set without their labels."""
 
-    inner: Dataset
     labels: None = None
-
-    @property
-    def source(self) -> str:
-        """Where the rows come from."""
-        return self.inner.source
-
-    @property
-    def labels_where(self) -> str:
-        """How messages call the labels that there are not."""
-        return self.inner.labels_where
-
-    @property
-    def digest(self) -> str:
-        """Digest of rows and labels alike."""
-        return self.inner.digest
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.inner)
 
     def take(self, rows: Array) -> Batch:
         """Read rows, and leave their labels out."""
-        batch = self.inner.take(rows)
-        return Batch(batch.inputs, None, batch.rows)
+        return self.inner.take(rows).without_labels()
 
 
 def trainer_for(
