@@ -286,6 +286,7 @@ def test_training_begins_beyond_the_boldest_plain_quantization_that_passes(
     assert quantize["trade_off"] == pytest.approx(3.0 * start)
     assert not quantize["sequential"]
     assert train["trade_off"] == 1e-6
+    assert train.get("centered", False) is trained.few
 
 
 @pytest.mark.parametrize(
@@ -316,11 +317,13 @@ def test_images_are_blended_where_labels_would_be_learned_by_heart(
 @pytest.mark.parametrize(
     ("rows", "labelled", "within", "beyond", "following"),
     [
-        (100, True, [1.0], [], 1.25),
+        (100, True, [1.0], [], 1.12),
+        (100, True, [1.0, 1.12], [], 1.12 * 1.12**2),
         (efforts.MANY_ROWS, True, [1.0], [], 4.0),
         (efforts.MANY_ROWS, False, [1.0], [], 2.0),
         (efforts.MANY_ROWS, True, [1.0, 4.0], [], 8.0),
-        (100, True, [], [1.25], 1.0),
+        (100, True, [], [1.12], 1.0),
+        (100, True, [], [1.12, 1.0], 1 / 1.12**2),
         (efforts.MANY_ROWS, True, [], [1.0], 0.5),
         (100, True, [1.0], [4.0], 2.0),
         (100, True, [1.0], [1.1], None),
@@ -335,4 +338,4 @@ def test_the_next_trade_off_leaps_steps_or_lies_between(
 ) -> None:
     trained = stub(rows, labelled=labelled)
     trained.within, trained.beyond = within, beyond
-    assert trained._next() == following  # noqa: SLF001
+    assert trained._next() == pytest.approx(following)  # noqa: SLF001

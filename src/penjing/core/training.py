@@ -75,6 +75,14 @@ class Parametrization(ABC):
         """Give factors of the learning rate by parameter; 1 for those left out."""
         return {}
 
+    @property
+    def beside(self) -> str:
+        """Name of another weight that this one depends on; none unless said.
+
+        Where that one is trained, too, its present array is in ``held["beside"]``.
+        """
+        return ""
+
     def undecayed(self) -> Collection[str]:
         """Name parameters that weight decay leaves alone, besides vectors."""
         return self.rates()

@@ -38,9 +38,10 @@ MANY_ROWS = 20_000
 MOST_RUNS = (4, 5)
 """Training runs of one search: where rows are many and where they are few, as such runs differ
 more in what they lose from one to the next."""
-BOLDER = (2.0, 1.25)
+BOLDER = (2.0, 1.12)
 """Factor of the trade-off from one run to the next, while the limit is not between two: where
-rows are many and where they are few, as runs that begin mildly win little."""
+rows are many and where they are few.  What is lost there is chance as much as boldness, so the
+next run is close by; the factor is squared, cubed and so on from then on."""
 FIRST_LEAP = 4.0
 """The same after a first run that passed, where rows are many: labels are hard to foresee."""
 FIRST, MOST_FIRST = 0.3, 2.0
@@ -210,6 +211,7 @@ class _Trained:
             "epochs": float(f"{epochs:.4g}"),
             "learning_rate": RATES[self.few],
             "trade_off": float(f"{trade_off:.3g}"),
+            **({"centered": True} if self.few else {}),
         }
         return Recipe.from_dict(
             {"seed": self.search.seed, **sections, "steps": [quantize, train]}
@@ -255,10 +257,13 @@ class _Trained:
         if self.within and self.beyond:
             low, high = max(self.within), min(self.beyond)
             return math.sqrt(low * high) if high > CLOSE * low else None
+        runs = len(self.within) + len(self.beyond)
+        leap = BOLDER[self.few] ** (runs if self.few else 1)
         if self.beyond:
-            return min(self.beyond) / BOLDER[self.few]
-        leaps = len(self.within) == 1 and self.labelled and not self.few
-        return max(self.within) * (FIRST_LEAP if leaps else BOLDER[self.few])
+            return min(self.beyond) / leap
+        if runs == 1 and self.labelled and not self.few:
+            leap = FIRST_LEAP
+        return max(self.within) * leap
 
     def _first(self) -> float:
         """Guess a trade-off by what quantizing alone has come to."""

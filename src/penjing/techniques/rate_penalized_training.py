@@ -11,7 +11,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from penjing.core.fields import Range
-from penjing.core.model import LayerKind
+from penjing.core.model import LayerKind, Statistics
 from penjing.core.structures import pruned_mask
 from penjing.core.technique import Context, TrainingTechnique
 from penjing.core.tensors import Affine, like
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from penjing.core.model import Weight
     from penjing.core.tensors import Array, Tensor
+    from penjing.core.training import Plan
 
 __all__ = ["RatePenalizedTraining"]
 
@@ -67,6 +68,8 @@ class RatePenalizedTraining(TrainingTechnique):
     """Loss (nats, or relative energy) that one bit may save: larger is smaller and worse."""
     ramp: Annotated[float, Range(0.0, 1.0)] = 0.5
     """Share of the run over which the cost of bits rises to its full size."""
+    centered: bool = False
+    """Whether biases make up for what codes change in the mean of a layer's outputs."""
 
     def takes(self, weight: Weight) -> bool:
         """Leave what divides as it is: a step past zero would make all outputs none."""
@@ -86,6 +89,29 @@ class RatePenalizedTraining(TrainingTechnique):
         """Give the weight codes of its own step."""
         del context
         return Coded(weight, self)
+
+    def plan(self, made: Mapping[str, Parametrization], context: Context, **more: Any) -> Plan:
+        """Let biases keep the means of outputs, where that is asked for."""
+        kept = self._centered(made, context.observation.statistics) if self.centered else {}
+        return super().plan({**made, **kept}, context, **more)
+
+    def _centered(
+        self, made: Mapping[str, Parametrization], statistics: Mapping[str, Statistics]
+    ) -> dict[str, Parametrization]:
+        """Give biases of layers whose inputs were seen another parametrization."""
+        found: dict[str, Parametrization] = {}
+        for name, bias in made.items():
+            if not isinstance(bias, Coded) or bias.source.kind is not LayerKind.BIAS:
+                continue
+            weight = made.get(bias.source.layer)
+            seen = statistics.get(bias.source.layer, Statistics())
+            if not isinstance(weight, Coded) or seen.mean is None or not seen.mean.size:
+                continue
+            inputs = np.asarray(seen.mean / max(seen.positions, 1e-30), np.float32)
+            before = mean_outputs(weight.values, inputs)
+            if before.shape == bias.values.shape:
+                found[name] = CenteredBias(bias.source, self, inputs, before)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +180,13 @@ class Coded(Parametrization):
         """Round onto the grid."""
         xp = array_namespace(held["latent"])
         grown = xp.exp(held["growth"])
-        inner = held["latent"] / grown
+        inner = self._inner(held) / grown
         made = straight_through(xp.round(inner), inner) * (grown * self.first_step)
         return made * held["mask"] if "mask" in held else made
+
+    def _inner(self, held: Mapping[str, Any]) -> Any:
+        """Give what is rounded, in units of the first step."""
+        return held["latent"]
 
     def penalty(self, held: Mapping[str, Any], moment: Moment) -> Any:
         """Let a larger step pay off: it makes codes, and so their cost, smaller."""
@@ -189,7 +219,7 @@ class Coded(Parametrization):
         if (moment.step % REFRESH_EVERY and moment.step > 1) or not prod(self.values.shape):
             return {}
         xp = array_namespace(held["latent"])
-        sizes = xp.abs(held["latent"]) / xp.exp(held["growth"])
+        sizes = xp.abs(self._inner(held)) / xp.exp(held["growth"])
         if "mask" in held:
             sizes = sizes * held["mask"]
         codes = xp.round(sizes)
@@ -237,8 +267,54 @@ class Coded(Parametrization):
     def tensor(self, held: Mapping[str, Array]) -> Tensor:
         """Give codes and step."""
         grown = np.exp(np.asarray(held["growth"], np.float32))
-        codes = np.round(held["latent"] / grown) * held.get("mask", 1.0)
+        codes = np.round(self._inner(held) / grown) * held.get("mask", 1.0)
         return Affine.encode(codes.astype(np.int64), grown * np.float32(self.first_step))
+
+
+@dataclass(frozen=True, eq=False)
+class CenteredBias(Coded):
+    """A bias that moves with the codes of its layer, so that outputs keep their means.
+
+    Inputs behind a rectifier have large means: each code that changes shifts an output, and
+    all of them together shift it as no later step could foresee.  Batch normalization, which
+    is folded away in a trained model, would take this out.
+
+    References:
+        Ioffe & Szegedy, "Batch Normalization", ICML 2015.
+        Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction",
+        ICCV 2019.
+    """
+
+    inputs: Array
+    """(groups, columns) means of the layer's inputs."""
+    before: Array
+    """(rows,) means of the layer's outputs, without bias, to begin with."""
+
+    @property
+    def beside(self) -> str:
+        """Depend on the weight of the layer."""
+        return self.source.layer
+
+    def _inner(self, held: Mapping[str, Any]) -> Any:
+        if "beside" not in held:
+            return held["latent"]
+        moved = like(held["latent"], self.before) - mean_outputs(
+            held["beside"], like(held["latent"], self.inputs)
+        )
+        return held["latent"] + moved / self.first_step
+
+    def slopes(self, held: Mapping[str, Any], moment: Moment) -> Mapping[str, Any]:
+        """Pull nothing towards zero: where zero is changes with the codes of the layer."""
+        del held, moment
+        return {}
+
+
+def mean_outputs(weight: Any, inputs: Any) -> Any:
+    """Give the mean of each output, (rows,), for the means of inputs, (groups, columns)."""
+    xp = array_namespace(weight)
+    groups, columns = inputs.shape
+    matrix = xp.reshape(weight, (groups, -1, columns))
+    return xp.reshape(xp.sum(matrix * inputs[:, None, :], axis=2), (-1,))
 
 
 def _share(odds: Any) -> Any:

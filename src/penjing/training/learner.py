@@ -11,7 +11,7 @@ from torch import nn
 from penjing.core.training import Moment, Parametrization, to_numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from penjing.core.tensors import Array
     from penjing.core.training import Function, Plan
@@ -37,10 +37,9 @@ class Learner(nn.Module):
         detach: Collection[str] = (),
     ) -> tuple[Values, torch.Tensor | None]:
         """Give outputs and watched values, and the sum of all penalties."""
-        weights, penalties = {}, []
-        for name, box in zip(self.names, self.boxes, strict=True):
-            assert isinstance(box, _Box)
-            held = box.held()
+        weights: Values = {}
+        penalties = []
+        for name, box, held in self._holding(weights):
             weights[name] = box.parametrization.weight(held)
             penalty = box.parametrization.penalty(held, moment)
             if penalty is not None:
@@ -67,23 +66,46 @@ class Learner(nn.Module):
     @torch.no_grad()
     def update(self, moment: Moment) -> None:
         """Let parametrizations change what they hold, after a step."""
-        for box in self.boxes:
-            assert isinstance(box, _Box)
+        held = self.held()
+        for name, box in self._named():
             if box.updates:
-                box.put(box.parametrization.update(box.held(), moment))
+                box.put(box.parametrization.update(held[name], moment))
         if self.plan.joint is not None:
-            changes = self.plan.joint(self.held(), moment)
-            for name, box in zip(self.names, self.boxes, strict=True):
-                assert isinstance(box, _Box)
+            changes = self.plan.joint(held, moment)
+            for name, box in self._named():
                 box.put(changes.get(name, {}))
 
     def held(self) -> dict[str, Mapping[str, Any]]:
         """Give what every parametrization holds, by weight."""
-        found = {}
+        return {name: held for name, _, held in self._holding({})}
+
+    def _named(self) -> list[tuple[str, _Box]]:
+        """Give every box with the name of its weight; those that depend on others come last."""
+        found = []
         for name, box in zip(self.names, self.boxes, strict=True):
             assert isinstance(box, _Box)
-            found[name] = box.held()
-        return found
+            found.append((name, box))
+        return sorted(found, key=lambda each: self._beside(each[1]) is not None)
+
+    def _holding(self, made: Values) -> Iterator[tuple[str, _Box, Mapping[str, Any]]]:
+        """Give all that parametrizations hold, with the weights that they depend on.
+
+        Args:
+            made: weights that were made already; looked up when their turn comes.
+        """
+        boxes = dict(self._named())
+        for name, box in boxes.items():
+            other, held = self._beside(box), box.held()
+            if other is not None:
+                if other not in made:
+                    made[other] = boxes[other].parametrization.weight(boxes[other].held())
+                held = {**held, "beside": made[other]}
+            yield name, box, held
+
+    def _beside(self, box: _Box) -> str | None:
+        """Name the weight that another depends on, if it is trained."""
+        name = box.parametrization.beside
+        return name if name in self.names else None
 
     def magnitude(self) -> torch.Tensor:
         """Sum the magnitudes of all matrices that are trained: of what may decay."""
