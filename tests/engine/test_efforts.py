@@ -286,7 +286,7 @@ def test_training_begins_beyond_the_boldest_plain_quantization_that_passes(
     assert quantize["trade_off"] == pytest.approx(3.0 * start)
     assert not quantize["sequential"]
     assert train["trade_off"] == 1e-6
-    assert train.get("centered", False) is trained.few
+    assert train["centered"] is trained.few
 
 
 @pytest.mark.parametrize(

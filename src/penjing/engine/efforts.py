@@ -211,7 +211,7 @@ class _Trained:
             "epochs": float(f"{epochs:.4g}"),
             "learning_rate": RATES[self.few],
             "trade_off": float(f"{trade_off:.3g}"),
-            **({"centered": True} if self.few else {}),
+            "centered": self.few,
         }
         return Recipe.from_dict(
             {"seed": self.search.seed, **sections, "steps": [quantize, train]}

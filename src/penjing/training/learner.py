@@ -11,7 +11,7 @@ from torch import nn
 from penjing.core.training import Moment, Parametrization, to_numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from penjing.core.tensors import Array
     from penjing.core.training import Function, Plan
@@ -25,9 +25,13 @@ class Learner(nn.Module):
     def __init__(self, function: Function, plan: Plan) -> None:
         super().__init__()
         self.function, self.plan = function, plan
-        self.names = sorted(plan.parametrizations)
-        """In an order of their own: sums do not depend on how a model lists its weights."""
-        self.boxes = nn.ModuleList(_Box(plan.parametrizations[name]) for name in self.names)
+        # In an order of their own: sums do not depend on how a model lists its weights.
+        boxes = {name: _Box(each) for name, each in sorted(plan.parametrizations.items())}
+        self.boxes = nn.ModuleList(boxes.values())
+        self.named = dict(
+            sorted(boxes.items(), key=lambda each: each[1].parametrization.beside in boxes)
+        )
+        """Boxes by weight; those that depend on another come after all that do not."""
 
     def forward(
         self,
@@ -39,7 +43,8 @@ class Learner(nn.Module):
         """Give outputs and watched values, and the sum of all penalties."""
         weights: Values = {}
         penalties = []
-        for name, box, held in self._holding(weights):
+        for name, box in self.named.items():
+            held = self._held(box, weights)
             weights[name] = box.parametrization.weight(held)
             penalty = box.parametrization.penalty(held, moment)
             if penalty is not None:
@@ -66,46 +71,32 @@ class Learner(nn.Module):
     @torch.no_grad()
     def update(self, moment: Moment) -> None:
         """Let parametrizations change what they hold, after a step."""
-        held = self.held()
-        for name, box in self._named():
+        for box in self.named.values():
             if box.updates:
-                box.put(box.parametrization.update(held[name], moment))
+                box.put(box.parametrization.update(self._held(box), moment))
         if self.plan.joint is not None:
-            changes = self.plan.joint(held, moment)
-            for name, box in self._named():
+            changes = self.plan.joint(self.held(), moment)
+            for name, box in self.named.items():
                 box.put(changes.get(name, {}))
 
     def held(self) -> dict[str, Mapping[str, Any]]:
         """Give what every parametrization holds, by weight."""
-        return {name: held for name, _, held in self._holding({})}
+        return {name: self._held(box) for name, box in self.named.items()}
 
-    def _named(self) -> list[tuple[str, _Box]]:
-        """Give every box with the name of its weight; those that depend on others come last."""
-        found = []
-        for name, box in zip(self.names, self.boxes, strict=True):
-            assert isinstance(box, _Box)
-            found.append((name, box))
-        return sorted(found, key=lambda each: self._beside(each[1]) is not None)
-
-    def _holding(self, made: Values) -> Iterator[tuple[str, _Box, Mapping[str, Any]]]:
-        """Give all that parametrizations hold, with the weights that they depend on.
+    def _held(self, box: _Box, made: Mapping[str, torch.Tensor] | None = None) -> Values:
+        """Give what a parametrization holds, with the weight that it depends on, if any.
 
         Args:
-            made: weights that were made already; looked up when their turn comes.
+            box: of the parametrization.
+            made: weights that are there already; the one asked for is made otherwise.
         """
-        boxes = dict(self._named())
-        for name, box in boxes.items():
-            other, held = self._beside(box), box.held()
-            if other is not None:
-                if other not in made:
-                    made[other] = boxes[other].parametrization.weight(boxes[other].held())
-                held = {**held, "beside": made[other]}
-            yield name, box, held
-
-    def _beside(self, box: _Box) -> str | None:
-        """Name the weight that another depends on, if it is trained."""
-        name = box.parametrization.beside
-        return name if name in self.names else None
+        held, name = box.held(), box.parametrization.beside
+        if name not in self.named:
+            return held
+        if made is None:
+            other = self.named[name]
+            return {**held, "beside": other.parametrization.weight(other.held())}
+        return {**held, "beside": made[name]}
 
     def magnitude(self) -> torch.Tensor:
         """Sum the magnitudes of all matrices that are trained: of what may decay."""
@@ -158,7 +149,7 @@ class _Box(nn.Module):
         for name, array in parametrization.buffers().items():
             self.register_buffer(name, torch.tensor(array))
 
-    def held(self) -> Mapping[str, torch.Tensor]:
+    def held(self) -> Values:
         """Give parameters and buffers by name."""
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
 
